@@ -1,0 +1,1 @@
+//! Benchmarks, load scenarios and side-by-side runs. Never depended on.

@@ -1,0 +1,6 @@
+//! What every backend must do, as public functions that take any backend, and deterministic helpers for tests.
+//!
+//! Compiled with the feature `testing` only; nothing here is used in production.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+pub mod embedder;

@@ -1,0 +1,1 @@
+//! Batch jobs over the ports: item neighbours, trending fit, evaluation, digests.

@@ -1,0 +1,1 @@
+//! The HTTP API and the candidate pipeline: sources, filters, scorers, selector.

@@ -1,0 +1,2 @@
+//! The `nearcast` binary.
+fn main() {}

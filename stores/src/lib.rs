@@ -1,0 +1,1 @@
+//! Backends of the ports: one module a port, one file a backend.
