@@ -309,7 +309,7 @@ mod tests {
         assert!(reason(&format!(r#"{{"user_id":"u","text":"{}",{t}}}"#, "x".repeat(MAX_TEXT_BYTES + 1))).contains("32768"));
         assert!(reason(&format!(r#"{{"user_id":"u","text":"a\u0000b",{t}}}"#)).contains("NUL"));
         assert!(reason(&format!(r#"{{"type":"like","user_id":"u",{t}}}"#)).contains("unknown"));
-        assert!(reason(&format!("{{\"attributes\":{}", "[".repeat(100_000))).contains("not JSON"));
+        assert!(reason(&format!("{{\"attributes\":{{\"a\":{}", "[".repeat(100_000))).contains("not JSON"));
         assert_eq!(decode(b"{\xff\xfe}", &cx()).unwrap_err().0, "record is not valid UTF-8");
     }
 }
