@@ -35,3 +35,9 @@ pub trait ResponseCache: Send + Sync {
     /// Removes everything of a user who was erased: all answers whose key begins with `prefix`.
     async fn forget(&self, prefix: &str) -> StoreResult<u64>;
 }
+
+/// What the keys of all cached answers to one user begin with. Lengths keep one user's prefix from being part of another's.
+pub fn answer_prefix(tenant: &Tenant, user: &UserId) -> String {
+    let (t, u) = (tenant.as_str(), user.as_str());
+    format!("{}:{t}/{}:{u}/", t.len(), u.len())
+}

@@ -50,6 +50,8 @@ pub struct HistoryLimit {
 pub struct EngagedEvent {
     /// The event's (or message's) id.
     pub id: EventId,
+    /// Whether this is a message about the item: messages and engagements have ids of their own.
+    pub is_message: bool,
     /// With what.
     pub item: ItemId,
     /// Of what kind.

@@ -118,3 +118,16 @@ pub trait DeadLetters: Send + Sync {
     /// Removes the letters of a user. Answers how many there were.
     async fn erase(&self, tenant: &Tenant, user: &UserId) -> StoreResult<u64>;
 }
+
+/// Small texts that outlive the process: how far a file was imported, and the like.
+#[async_trait]
+pub trait Positions: Send + Sync {
+    /// The text under a key.
+    async fn get(&self, key: &str) -> StoreResult<Option<String>>;
+
+    /// Sets it, durably.
+    async fn set(&self, key: &str, value: &str) -> StoreResult<()>;
+
+    /// Removes it.
+    async fn remove(&self, key: &str) -> StoreResult<()>;
+}

@@ -16,7 +16,7 @@ mod ledger;
 mod log;
 mod vectors;
 
-pub use cache::{CachedAnswer, ResponseCache};
+pub use cache::{CachedAnswer, ResponseCache, answer_prefix};
 pub use embedder::{Embedder, ModelInfo, Priority};
 pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendingQuery};
 pub use graph::{Edge, GraphRead, GraphWrite, Neighbour, NeighbourList, Touched};
@@ -24,5 +24,7 @@ pub use ledger::{
     Append, Appended, EngagedEvent, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerRead, LedgerWrite,
     MessageEvent, PairEvents, StoredEvent,
 };
-pub use log::{DeadLetter, DeadLetterFilter, DeadLetters, EventSink, EventSource, Progress, Record, SourceBatch, Token};
+pub use log::{
+    DeadLetter, DeadLetterFilter, DeadLetters, EventSink, EventSource, Positions, Progress, Record, SourceBatch, Token,
+};
 pub use vectors::{Collection, Hit, VectorQuery, VectorRead, VectorRow, VectorWrite};
