@@ -1,1 +1,16 @@
-//! Sources, decoding, dead letters and the worker that carries events to ledger and projections.
+//! From a producer's bytes to durable effects: sources, decoding, dead letters, and the worker that carries a batch through
+//! its stages.
+//!
+//! Knows ports only, never a store. It never commits a position before every effect of the batch was acknowledged.
+
+pub mod config;
+pub mod decode;
+pub mod letters;
+pub mod project;
+pub mod source;
+pub mod totals;
+pub mod worker;
+
+pub use config::IngestConfig;
+pub use totals::Totals;
+pub use worker::{IngestError, Stores, Worker};

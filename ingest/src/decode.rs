@@ -1,0 +1,52 @@
+//! The first stage: records to events, or to dead letters.
+//!
+//! Pure: it may run on any thread, and the same records give the same result.
+
+use nearcast_domain::{
+    Timestamp,
+    decode::{Context, MAX_RECORD_BYTES, decode},
+    ports::{Append, DeadLetter, Record, SourceBatch},
+};
+
+use crate::letters::letter;
+
+/// A batch after decoding.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// Valid events, in the order of the source, without vectors.
+    pub appends: Vec<Append>,
+    /// The record behind each of them.
+    pub records: Vec<Record>,
+    /// The rest.
+    pub letters: Vec<DeadLetter>,
+    /// Bytes of all records.
+    pub bytes: u64,
+    /// What to commit when all effects are durable.
+    pub position: String,
+}
+
+/// Decodes a batch as of `now`.
+pub fn decode_batch(batch: SourceBatch, now: Timestamp) -> Decoded {
+    let mut out = Decoded { position: batch.position, ..Decoded::default() };
+    let mut cx = Context::stored(now);
+    for record in batch.records {
+        out.bytes += record.bytes.len() as u64;
+        if record.oversized {
+            let reason = format!("record is longer than {MAX_RECORD_BYTES} bytes; its beginning is kept");
+            out.letters.push(letter(&record, &record.tenant, None, reason, now));
+            continue;
+        }
+        if cx.tenant != record.tenant {
+            cx.tenant = record.tenant.clone();
+        }
+        match decode(&record.bytes, &cx) {
+            Ok(event) => {
+                let hash = event.content_hash();
+                out.appends.push(Append { event, hash, vector: None });
+                out.records.push(record);
+            }
+            Err(reject) => out.letters.push(letter(&record, &record.tenant, None, reject.0, now)),
+        }
+    }
+    out
+}

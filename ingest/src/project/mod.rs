@@ -1,0 +1,170 @@
+//! From the ledger to the projections: what a batch touched is computed anew from the ledger and written whole.
+//!
+//! Never adds to what a projection holds: the same facts written again change nothing, in any order between users.
+
+mod edges;
+mod profiles;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nearcast_domain::{
+    Event, EventId, ItemId, StoreResult, Tenant, UserId,
+    ports::{Append, Appended, Collection, EngagedEvent, HistoryLimit, ItemLabels, Tally, VectorRow},
+    taste::{MESSAGE_KIND, Taste},
+};
+
+use crate::{config::Rules, worker::Stores};
+
+/// Everything of one tenant that a batch touched, in a fixed order.
+#[derive(Default)]
+struct Touched {
+    pairs: BTreeSet<(UserId, ItemId)>,
+    profiles: BTreeSet<UserId>,
+    tallies: Vec<Tally>,
+    labels: BTreeMap<ItemId, ItemLabels>,
+    items: BTreeMap<ItemId, Option<VectorRow>>,
+    erased: BTreeSet<UserId>,
+}
+
+/// Writes projections.
+pub struct Projector {
+    stores: Stores,
+    rules: Rules,
+}
+
+impl Projector {
+    /// A projector over these stores.
+    pub fn new(stores: Stores, rules: Rules) -> Self {
+        Self { stores, rules }
+    }
+
+    /// Projects a batch that the ledger has taken in. Duplicates too: a crash may have come between ledger and projection.
+    pub async fn project(&self, appends: &[Append], outcomes: &[Appended]) -> StoreResult<()> {
+        let mut tenants: BTreeMap<Tenant, Touched> = BTreeMap::new();
+        for (append, outcome) in appends.iter().zip(outcomes) {
+            if matches!(outcome, Appended::New | Appended::Duplicate) {
+                let touched = tenants.entry(append.event.tenant().clone()).or_default();
+                note(touched, append, &self.rules.taste);
+            }
+        }
+        for (tenant, mut touched) in tenants {
+            self.erase(&tenant, &mut touched).await?;
+            self.newest_versions(&tenant, &mut touched).await?;
+            let (graph, engagement, vectors) = tokio::join!(
+                self.write_edges(&tenant, &touched.pairs),
+                self.write_totals(&tenant, &touched),
+                self.write_vectors(&tenant, &touched),
+            );
+            graph.and(engagement).and(vectors)?;
+        }
+        Ok(())
+    }
+
+    /// Takes erased users out of every projection, and notes what they did since for projecting anew.
+    async fn erase(&self, tenant: &Tenant, touched: &mut Touched) -> StoreResult<()> {
+        for user in std::mem::take(&mut touched.erased) {
+            self.stores.graph.erase(tenant, &user).await?;
+            self.stores.engagement.erase(tenant, &user).await?;
+            self.stores.vectors.delete(tenant, Collection::Users, &[user.as_str().to_owned()]).await?;
+            touched.tallies.retain(|t| t.user != user);
+            touched.pairs.retain(|(u, _)| *u != user);
+            let everything = HistoryLimit { engagements: usize::MAX, messages: 0 };
+            let histories = self.stores.ledger.histories(tenant, std::slice::from_ref(&user), everything, None).await?;
+            for e in histories.into_iter().flat_map(|h| h.engagements) {
+                touched.pairs.insert((user.clone(), e.item.clone()));
+                touched.tallies.push(tally(&user, &e, &self.rules.taste));
+            }
+            touched.profiles.insert(user);
+        }
+        Ok(())
+    }
+
+    /// Of each item in the batch, what the ledger holds now: a batch may bring an older version, or one without its vector.
+    async fn newest_versions(&self, tenant: &Tenant, touched: &mut Touched) -> StoreResult<()> {
+        if touched.items.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<ItemId> = touched.items.keys().cloned().collect();
+        let revision = &self.stores.embedder.model().revision;
+        for (id, state) in ids.iter().zip(self.stores.ledger.items(tenant, &ids, Some(revision)).await?) {
+            let Some(state) = state else { continue };
+            let labels: Vec<String> = state.item.categories.iter().map(|c| c.to_string()).collect();
+            touched.labels.insert(id.clone(), ItemLabels { item: id.clone(), categories: labels.clone() });
+            let row = state.vector.map(|vector| VectorRow { id: id.as_str().to_owned(), vector, labels });
+            touched.items.insert(id.clone(), row);
+        }
+        Ok(())
+    }
+
+    async fn write_totals(&self, tenant: &Tenant, touched: &Touched) -> StoreResult<()> {
+        if !touched.tallies.is_empty() {
+            self.stores.engagement.record(tenant, &touched.tallies).await?;
+        }
+        if !touched.labels.is_empty() {
+            let labels: Vec<_> = touched.labels.values().cloned().collect();
+            self.stores.engagement.set_labels(tenant, &labels).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_vectors(&self, tenant: &Tenant, touched: &Touched) -> StoreResult<()> {
+        let revision = &self.stores.embedder.model().revision;
+        let rows: Vec<VectorRow> = touched.items.values().flatten().cloned().collect();
+        if !rows.is_empty() {
+            self.stores.vectors.upsert(tenant, Collection::Items, revision, &rows).await?;
+        }
+        let gone: Vec<String> = touched.items.iter().filter(|(_, r)| r.is_none()).map(|(i, _)| i.as_str().into()).collect();
+        if !gone.is_empty() {
+            self.stores.vectors.delete(tenant, Collection::Items, &gone).await?;
+        }
+        let users: Vec<UserId> = touched.profiles.iter().cloned().collect();
+        self.write_profiles(tenant, &users).await
+    }
+}
+
+/// Notes what an event touches.
+fn note(touched: &mut Touched, append: &Append, taste: &Taste) {
+    match &append.event {
+        Event::Message(m) => {
+            touched.profiles.insert(m.user_id.clone());
+            if let Some(item) = &m.item_id {
+                touched.pairs.insert((m.user_id.clone(), item.clone()));
+                let e = EngagedEvent {
+                    id: m.message_id.clone(),
+                    is_message: true,
+                    item: item.clone(),
+                    kind: MESSAGE_KIND.into(),
+                    value: 1.0,
+                    timestamp: m.timestamp,
+                };
+                touched.tallies.push(tally(&m.user_id, &e, taste));
+            }
+        }
+        Event::Engagement(e) => {
+            touched.profiles.insert(e.user_id.clone());
+            touched.pairs.insert((e.user_id.clone(), e.item_id.clone()));
+            let e2 = EngagedEvent {
+                id: e.event_id.clone(),
+                is_message: false,
+                item: e.item_id.clone(),
+                kind: e.kind.clone(),
+                value: e.value,
+                timestamp: e.timestamp,
+            };
+            touched.tallies.push(tally(&e.user_id, &e2, taste));
+        }
+        Event::Item(i) => {
+            touched.items.insert(i.item_id.clone(), None);
+        }
+        Event::Erasure(e) => {
+            touched.erased.insert(e.user_id.clone());
+        }
+    }
+}
+
+/// What the totals count. Messages and engagements have ids of their own, so their kind stands before the id.
+pub(crate) fn tally(user: &UserId, e: &EngagedEvent, taste: &Taste) -> Tally {
+    let id = EventId::trusted(format!("{}:{}", if e.is_message { 'm' } else { 'e' }, e.id));
+    let weight = taste.strength(&e.kind, e.value).weight;
+    Tally { id, user: user.clone(), item: e.item.clone(), weight, timestamp: e.timestamp }
+}
