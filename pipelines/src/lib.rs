@@ -1,1 +1,12 @@
-//! Batch jobs over the ports: item neighbours, trending fit, evaluation, digests.
+//! Batch jobs over the ports: item neighbours, the half-life of trending, evaluation, digests.
+//!
+//! Every job reads and writes through ports, runs beside live traffic, may be stopped at any moment, and gives the same
+//! result for the same facts.
+
+pub mod evaluate;
+pub mod neighbours;
+pub mod trending;
+pub mod upkeep;
+pub mod verify;
+
+pub use upkeep::{Upkeep, UpkeepConfig, UpkeepReport};
