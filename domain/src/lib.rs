@@ -8,6 +8,7 @@ pub mod decode;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod facts;
 pub mod ids;
 pub mod ports;
 pub mod profile;

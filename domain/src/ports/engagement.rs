@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 
-use crate::{EventId, ItemId, StoreResult, Tenant, Timestamp, UserId, digest::Digest};
+use crate::{EventId, ItemId, StoreResult, Tenant, Timestamp, UserId, digest::Digest, time::HOUR_MS};
 
 /// One engagement to be counted.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,21 @@ pub struct Tally {
     pub weight: f32,
     /// When.
     pub timestamp: Timestamp,
+}
+
+/// Totals are kept in whole steps of 2⁻²⁰, so that no order of adding changes a bit.
+pub const WEIGHT_STEP: f64 = 1.0 / 1_048_576.0;
+
+impl Tally {
+    /// The weight in steps of [`WEIGHT_STEP`].
+    pub fn steps(&self) -> i64 {
+        (f64::from(self.weight) / WEIGHT_STEP).round() as i64
+    }
+
+    /// The hour since 1970 that it falls in.
+    pub fn hour(&self) -> i64 {
+        self.timestamp.millis().div_euclid(HOUR_MS)
+    }
 }
 
 /// The categories of an item, whole.

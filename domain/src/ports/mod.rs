@@ -18,7 +18,7 @@ mod vectors;
 
 pub use cache::{CachedAnswer, ResponseCache, answer_prefix};
 pub use embedder::{Embedder, ModelInfo, Priority};
-pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendingQuery};
+pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendingQuery, WEIGHT_STEP};
 pub use graph::{Edge, GraphRead, GraphWrite, Neighbour, NeighbourList, Touched};
 pub use ledger::{
     Append, Appended, EngagedEvent, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerRead, LedgerWrite,
