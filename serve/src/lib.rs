@@ -1,1 +1,15 @@
 //! The HTTP API and the candidate pipeline: sources, filters, scorers, selector.
+//!
+//! Knows ports only, never a concrete store. A request reads; the only things it writes are cached answers, events into
+//! the log and dead letters. No request waits for a sick store longer than its budget.
+
+pub mod config;
+pub mod http;
+pub mod page;
+pub mod recommend;
+mod stores;
+
+pub use config::{ConfigError, ServeConfig};
+pub use http::{router, serve};
+pub use recommend::{Query, Recommender, Session};
+pub use stores::Stores;

@@ -1,0 +1,104 @@
+//! The HTTP API: one file a group of routes, and what all of them share.
+//!
+//! Handlers translate; they decide nothing about recommending. Errors of stores never reach a caller in their own words.
+
+mod body;
+mod docs;
+mod envelope;
+mod events;
+mod health;
+mod items;
+pub mod metrics;
+mod openapi;
+mod params;
+pub mod problem;
+mod recommendations;
+mod server;
+mod shared;
+mod status;
+mod users;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{Method, StatusCode, Uri},
+    middleware::from_fn_with_state,
+    routing::{get, post},
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use openapi::document;
+pub use server::serve;
+
+use self::problem::Problem;
+use crate::{ConfigError, Recommender, ServeConfig, Stores};
+
+/// What handlers share.
+pub struct App {
+    recommender: Arc<Recommender>,
+    /// Cancelled when the program is about to stop.
+    shutdown: CancellationToken,
+    metrics: Option<PrometheusHandle>,
+    in_flight: Semaphore,
+}
+
+/// The whole API over these stores. Keeps a last resort warm as one of `tasks` until `shutdown`, from which on the API says
+/// that it is not ready. Errors: a configuration that cannot work.
+pub fn router(
+    stores: Stores,
+    config: ServeConfig,
+    shutdown: CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<Router, ConfigError> {
+    let recommender = Arc::new(Recommender::new(stores, config)?);
+    let warmer = recommender.clone();
+    let stop = shutdown.clone();
+    tasks.spawn(async move { warmer.keep_warm(stop).await });
+    Ok(router_of(recommender, shutdown))
+}
+
+/// The API over a recommender that exists already.
+pub fn router_of(recommender: Arc<Recommender>, shutdown: CancellationToken) -> Router {
+    let in_flight = Semaphore::new(recommender.config().limits.in_flight);
+    let metrics = metrics::install().inspect_err(|e| tracing::warn!("no metrics: {e}")).ok();
+    let app = Arc::new(App { recommender, shutdown, metrics, in_flight });
+    Router::new()
+        .route("/recommendations/{user}", get(recommendations::for_user))
+        .route("/recommendations", post(recommendations::for_session))
+        .route("/users", get(users::list))
+        .route("/users/{user}", get(users::one).delete(users::erase))
+        .route("/users/{user}/similar", get(users::similar))
+        .route("/items", get(items::list))
+        .route("/items/{item}", get(items::one))
+        .route("/items/{item}/similar", get(items::similar))
+        .route("/trending", get(items::trending))
+        .route("/events", post(events::publish))
+        .route("/status", get(status::status))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::openapi))
+        .route("/docs", get(docs::docs))
+        .merge(crate::page::router())
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(app.clone(), envelope::envelope))
+        .with_state(app)
+}
+
+async fn unknown_path() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing under this path; GET /openapi.json lists what there is")
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let allowed = match uri.path() {
+        p if p.starts_with("/events") || p == "/recommendations" => "POST",
+        p if p.starts_with("/users/") && p.matches('/').count() == 2 => "GET, DELETE",
+        _ => "GET",
+    };
+    let shown: String = method.as_str().chars().take(20).collect();
+    Problem::parameter("method", format!("{shown} is not allowed here"), allowed).status(StatusCode::METHOD_NOT_ALLOWED)
+}

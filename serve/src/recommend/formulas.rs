@@ -1,0 +1,118 @@
+//! Every formula that decides about a score, in one place.
+//!
+//! Pure functions of their arguments: no store, no clock, no randomness. Sums run in the order of the input.
+
+use std::{collections::HashMap, sync::Arc};
+
+use nearcast_domain::{ItemId, candidate::Proposal};
+
+/// How many ids a proposal names in `via`.
+pub const VIA: usize = 3;
+
+/// What the `rank`-th newest of a user's engagements still counts: `(rank + 1)^-exponent`.
+pub fn recency(rank: usize, exponent: f32) -> f32 {
+    ((rank + 1) as f32).powf(-exponent)
+}
+
+/// What a user (or item) at this cosine counts: the cosine, raised to a power; nothing for those that point away.
+pub fn nearness(cosine: f32, exponent: f32) -> f32 {
+    if cosine > 0.0 { cosine.powf(exponent) } else { 0.0 }
+}
+
+/// A source's share in the score of an item: its weight times its own score, relative to the best that it proposed.
+pub fn contribution(weight: f32, score: f32, best: f32) -> f32 {
+    if best > 0.0 { weight * (score / best) } else { 0.0 }
+}
+
+/// What remains of a score when `same` of `chosen` items before share a category with it.
+pub fn held_back(score: f32, diversity: f32, same: usize, chosen: usize) -> f32 {
+    if chosen == 0 { score } else { score * (1.0 - diversity * (same as f32 / chosen as f32)) }
+}
+
+/// The score of the `rank`-th item that only fills an answer up: below everything that was proposed.
+pub fn filler(newest_weight: f32, rank: usize, score_before: f32) -> f32 {
+    (newest_weight / (rank + 1) as f32).min(score_before)
+}
+
+/// Adds up what speaks for items, and remembers through whom the most came.
+#[derive(Default)]
+pub struct Tally {
+    items: HashMap<ItemId, Sum>,
+}
+
+#[derive(Default)]
+struct Sum {
+    score: f64,
+    via: Vec<(f32, Arc<str>)>,
+}
+
+impl Tally {
+    /// Adds a voice for an item; voices at or below 0, or not finite, say nothing.
+    pub fn add(&mut self, item: &ItemId, voice: f32, via: &Arc<str>) {
+        if !(voice.is_finite() && voice > 0.0) {
+            return;
+        }
+        // Looked up before inserting: most items are there already, and a clone of the key would be wasted.
+        let sum = match self.items.get_mut(item) {
+            Some(sum) => sum,
+            None => self.items.entry(item.clone()).or_default(),
+        };
+        sum.score += f64::from(voice);
+        if sum.via.len() == VIA && sum.via[VIA - 1].0 >= voice {
+            return;
+        }
+        // Equal voices keep the order in which they were heard.
+        let at = sum.via.partition_point(|(v, _)| *v >= voice);
+        sum.via.insert(at, (voice, via.clone()));
+        sum.via.truncate(VIA);
+    }
+
+    /// The proposals, best first, ties by id.
+    pub fn proposals(self) -> Vec<Proposal> {
+        let mut out: Vec<Proposal> = self
+            .items
+            .into_iter()
+            .map(|(item, sum)| Proposal {
+                item,
+                score: sum.score as f32,
+                via: sum.via.into_iter().map(|(_, id)| id.as_ref().to_owned()).collect(),
+            })
+            .collect();
+        best_first(&mut out);
+        out
+    }
+}
+
+/// Orders proposals by score from the top, ties by id.
+pub fn best_first(proposals: &mut [Proposal]) {
+    proposals.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.item.cmp(&b.item)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strongest_voices_are_named() {
+        let mut t = Tally::default();
+        let item = ItemId::trusted("i");
+        for (voice, via) in [(0.1, "a"), (0.4, "b"), (0.3, "c"), (0.2, "d"), (f32::NAN, "e"), (-1.0, "f")] {
+            t.add(&item, voice, &via.into());
+        }
+        t.add(&ItemId::trusted("h"), 1.0, &"a".into());
+        let p = t.proposals();
+        assert_eq!((p[0].item.as_str(), p[1].item.as_str()), ("h", "i"));
+        assert_eq!(p[1].via, ["b", "c", "d"]);
+        assert!((p[1].score - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn formulas_at_their_edges() {
+        assert_eq!(recency(0, 0.5), 1.0);
+        assert_eq!(recency(3, 0.5), 0.5);
+        assert_eq!(recency(9, 0.0), 1.0);
+        assert_eq!(nearness(-0.3, 2.0), 0.0);
+        assert_eq!(contribution(2.0, 0.0, 0.0), 0.0);
+        assert_eq!(held_back(1.0, 0.5, 2, 2), 0.5);
+    }
+}

@@ -1,0 +1,222 @@
+//! A request as a list of stages: sources at once → merge → filters → scorer → selector → fill → answer.
+//!
+//! Never fails: a store that is away costs its source, and what is left is answered. Waits for nothing past the budget.
+
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use futures_util::future::join_all;
+use nearcast_domain::{
+    ItemId, StoreResult, Tenant, Timestamp,
+    candidate::{Proposal, Removal, Source},
+};
+
+use super::{
+    Query, Recommender,
+    answer::{Reason, Recommendation, RemovalName, Removed},
+    blend::{self, Candidate, Scored},
+    budget::{Budget, by},
+    degraded::{Degraded, LEDGER},
+    filters::{self, Rules, Verdict},
+    formulas::filler,
+    items::Card,
+    select,
+    sources::{self, Answering, Ask, Asker, FillFrom},
+};
+use crate::config::Weights;
+
+/// The share of the budget after which filters are no longer waited for.
+const FILTERS_UNTIL: f64 = 0.82;
+/// The share after which nothing is.
+const FILL_UNTIL: f64 = 0.95;
+
+/// What the stages make of a request.
+pub struct Outcome {
+    /// Best first.
+    pub recommendations: Vec<Recommendation>,
+    /// Candidates that were removed, and why.
+    pub removed: Vec<Removed>,
+    /// What did not answer.
+    pub degraded: Degraded,
+}
+
+/// What the stages hand on.
+struct Run<'a> {
+    on: &'a Recommender,
+    ask: Ask<'a>,
+    query: &'a Query,
+    exclude: HashSet<ItemId>,
+    now: Timestamp,
+    budget: Budget,
+    degraded: Degraded,
+    removed: Vec<Removed>,
+    unverified: Vec<Candidate>,
+}
+
+/// All stages.
+pub async fn run(on: &Recommender, tenant: &Tenant, asker: Asker<'_>, query: &Query, budget: Budget) -> Outcome {
+    let mut exclude: HashSet<ItemId> = query.exclude.iter().cloned().collect();
+    if let Asker::Session(session) = asker {
+        exclude.extend(session.items.iter().cloned());
+    }
+    let mut run = Run {
+        on,
+        ask: Ask::new(on, tenant, asker, query.category.as_ref()),
+        query,
+        exclude,
+        now: Timestamp::now(),
+        budget,
+        degraded: Degraded::default(),
+        removed: Vec::new(),
+        unverified: Vec::new(),
+    };
+    let proposals = run.ask_sources().await;
+    let pool = blend::merge(proposals);
+    let kept = run.filter(pool).await;
+    let weights = run.weights().await;
+    let scored = blend::score(kept, &weights, query.explain);
+    let mut seen: HashSet<ItemId> = scored.iter().map(|s| s.item.clone()).collect();
+    seen.extend(run.removed.iter().map(|r| r.item_id.clone()));
+    let mut chosen = select::select(scored, query.k, on.config.diversity);
+    run.fill(&mut chosen, seen).await;
+    Outcome { recommendations: chosen.into_iter().map(recommendation).collect(), removed: run.removed, degraded: run.degraded }
+}
+
+impl Run<'_> {
+    /// Stage 1: every source at once, each until its share of the budget is over.
+    async fn ask_sources(&mut self) -> Vec<(Source, Vec<Proposal>)> {
+        let deadline = self.budget.at(self.on.config.sources.share);
+        let (ask, weights) = (&self.ask, &self.on.config.weights);
+        let asked = self.on.sources.iter().filter(|s| weights.of(s.source()) > 0.0).map(|source| async move {
+            let begun = Instant::now();
+            let answer = by(deadline, source.source().name(), source.propose(ask)).await;
+            let name = source.source().name();
+            metrics::histogram!("nearcast_source_duration_seconds", "source" => name).record(begun.elapsed());
+            (source.source(), answer)
+        });
+        let answers: Vec<(Source, StoreResult<Vec<Proposal>>)> = join_all(asked).await;
+        let mut proposals = Vec::with_capacity(answers.len());
+        for (source, answer) in answers {
+            match answer {
+                Ok(found) => proposals.push((source, found)),
+                Err(e) => {
+                    self.degraded.add(source.name(), &e);
+                    if source == Source::Trending {
+                        proposals.push((source, self.remembered_trending().await));
+                    }
+                }
+            }
+        }
+        proposals
+    }
+
+    /// What rose when that could last be read.
+    async fn remembered_trending(&self) -> Vec<Proposal> {
+        let list = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await;
+        let first = list.items.iter().take(self.on.config.sources.trending);
+        first.map(|(item, score)| Proposal { item: item.clone(), score: *score, via: Vec::new() }).collect()
+    }
+
+    /// The weights of the blend: trending's is what fits the tenant, times the configured one.
+    async fn weights(&self) -> Weights {
+        let share = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await.share;
+        Weights { trending: self.on.config.weights.trending * share, ..self.on.config.weights }
+    }
+
+    /// Stage 3: keeps who may be recommended, takes down why the others may not.
+    async fn filter(&mut self, pool: Vec<Candidate>) -> Vec<(Candidate, Arc<Card>)> {
+        let items: Vec<ItemId> = pool.iter().map(|c| c.item.clone()).collect();
+        let rules = Rules {
+            exclude: &self.exclude,
+            category: self.query.category.as_ref(),
+            now: self.now,
+            ledger_ok: !self.degraded.holds(LEDGER),
+        };
+        let (verdicts, error) = filters::judge(&self.ask, &rules, &items, self.budget.at(FILTERS_UNTIL)).await;
+        if let Some(e) = error.filter(|_| rules.ledger_ok) {
+            self.degraded.add(LEDGER, &e);
+        }
+        let mut kept = Vec::with_capacity(pool.len());
+        for (candidate, verdict) in pool.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Keep(card) => kept.push((candidate, card)),
+                Verdict::Remove(why) => self.removed.push(removed(&candidate, why.into())),
+                Verdict::Unverified => self.unverified.push(candidate),
+            }
+        }
+        kept
+    }
+
+    /// Stage 6: while the answer is not full, goes on with what rises, what is new, and the catalogue; at the very last,
+    /// and only for an answer that would be empty, with what could not be verified.
+    async fn fill(&mut self, chosen: &mut Vec<Scored>, mut seen: HashSet<ItemId>) {
+        let mut from = FillFrom::Trending;
+        while chosen.len() < self.query.k && from != FillFrom::End {
+            let ok =
+                Answering { trending: !self.degraded.holds(Source::Trending.name()), ledger: !self.degraded.holds(LEDGER) };
+            if self.budget.is_over() && ok.ledger && !chosen.is_empty() {
+                break;
+            }
+            let filling = sources::fill(&self.ask, from, &seen, ok, self.budget.at(FILL_UNTIL)).await;
+            from = filling.next;
+            if let Some(e) = filling.error {
+                self.degraded.add(filling.source.name(), &e);
+                if e.store == LEDGER {
+                    self.degraded.add(LEDGER, &e);
+                }
+            }
+            seen.extend(filling.items.iter().cloned());
+            let voice = |item| {
+                let voices = vec![blend::Voice { source: filling.source, score: 1.0, via: Vec::new() }];
+                Candidate { item, voices }
+            };
+            let pool = filling.items.into_iter().map(voice).collect();
+            for (candidate, card) in self.filter(pool).await {
+                if chosen.len() < self.query.k {
+                    chosen.push(self.filled(chosen, candidate.item, filling.source, card));
+                }
+            }
+        }
+        if chosen.is_empty() {
+            for candidate in std::mem::take(&mut self.unverified).into_iter().take(self.query.k) {
+                let source = candidate.voices.first().map_or(Source::Newest, |v| v.source);
+                chosen.push(self.filled(chosen, candidate.item, source, Arc::default()));
+            }
+        }
+        let unverified = std::mem::take(&mut self.unverified);
+        self.removed.extend(unverified.iter().map(|c| removed(c, RemovalName::Unverified)));
+    }
+
+    fn filled(&self, chosen: &[Scored], item: ItemId, source: Source, card: Arc<Card>) -> Scored {
+        let before = chosen.last().map_or(1.0, |s| s.score);
+        let reason = Reason { source, weight: 1.0, via: Vec::new(), score: None };
+        Scored { score: filler(self.on.config.weights.newest, chosen.len(), before), item, reasons: vec![reason], card }
+    }
+}
+
+fn removed(candidate: &Candidate, reason: RemovalName) -> Removed {
+    let sources = candidate.voices.iter().map(|v| v.source).collect();
+    Removed { item_id: candidate.item.clone(), reason, sources }
+}
+
+fn recommendation(s: Scored) -> Recommendation {
+    Recommendation {
+        item_id: s.item,
+        score: s.score,
+        reasons: s.reasons,
+        text: s.card.text.clone(),
+        categories: s.card.categories.clone(),
+    }
+}
+
+/// Whether a card still allows an item of an answer that was made before.
+pub fn still_allowed(card: &Card, category: Option<&Arc<str>>, now: Timestamp) -> Result<(), Removal> {
+    if card.hidden {
+        Err(Removal::Hidden)
+    } else if card.expires_at.is_some_and(|t| t <= now) {
+        Err(Removal::Expired)
+    } else if category.is_some_and(|c| !card.categories.contains(c)) {
+        Err(Removal::Category)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! Items whose text is near the asker's vector, by cosine.
+//!
+//! Leaves out the asker's own items where those are known in time: a profile is made of them, so they would fill the list.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nearcast_domain::{
+    ItemId, StoreResult,
+    candidate::{Proposal, Source},
+    ports::{Collection, VectorQuery},
+};
+use tokio::time::timeout;
+
+use super::{Ask, CandidateSource};
+
+/// How long it waits for the list of the asker's own items, which comes from another store.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// The source `similar_text`.
+pub struct SimilarText;
+
+#[async_trait]
+impl CandidateSource for SimilarText {
+    fn source(&self) -> Source {
+        Source::SimilarText
+    }
+
+    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Vec<Proposal>> {
+        let Some(vector) = ask.vector().await? else { return Ok(Vec::new()) };
+        let mut exclude = Vec::new();
+        if !ask.on.config.recommend_engaged
+            && let Ok(Ok(own)) = timeout(PATIENCE, ask.own()).await
+        {
+            exclude = own.iter().map(|o| o.item.as_str().to_owned()).collect();
+        }
+        let query = VectorQuery {
+            vector,
+            limit: ask.on.config.sources.texts,
+            label: ask.category.map(|c| c.as_ref().to_owned()),
+            exclude,
+        };
+        let hits = ask.on.stores.vectors.search(ask.tenant, Collection::Items, query).await?;
+        Ok(hits
+            .into_iter()
+            .filter(|h| h.score > 0.0)
+            .map(|h| Proposal { item: ItemId::trusted(h.id), score: h.score, via: Vec::new() })
+            .collect())
+    }
+}
