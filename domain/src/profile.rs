@@ -1,13 +1,14 @@
 //! A user's profile: one unit vector out of what they wrote and what they chose.
 //!
-//! A function of the user's own latest events and of nothing else: the age of each is counted from the user's newest, never
-//! from a clock, and the sum runs in the order of time and id, so that equal facts give equal bits.
+//! A function of the user's own latest events and of nothing else: an event's age is its place among them, never a span on a
+//! clock, and the sum runs in the order of time and id, so that equal facts give equal bits. (Fading by place was
+//! measured against fading by days on three data sets: it serves people of every pace.)
 
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EventId, Timestamp, Vector, time::DAY_MS};
+use crate::{EventId, Timestamp, Vector};
 
 /// How profiles are made.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -15,13 +16,13 @@ use crate::{EventId, Timestamp, Vector, time::DAY_MS};
 pub struct ProfileRule {
     /// How many of the latest events with a vector count.
     pub events: usize,
-    /// After how many days an event counts half.
-    pub half_life_days: f64,
+    /// The r-th newest counts `(1 + r)^-recency`, with r from 0; 0: all count the same.
+    pub recency: f64,
 }
 
 impl Default for ProfileRule {
     fn default() -> Self {
-        Self { events: 32, half_life_days: 30.0 }
+        Self { events: 50, recency: 0.75 }
     }
 }
 
@@ -45,12 +46,10 @@ impl ProfileRule {
         traces.retain(|t| t.strength > 0.0);
         traces.sort_by(|a, b| newest_first((a.timestamp, &a.id), (b.timestamp, &b.id)));
         traces.truncate(self.events);
-        let newest = traces.first()?.timestamp;
         let dim = traces.first()?.vector.len();
         let mut sum = vec![0.0_f64; dim];
-        for t in traces.iter().filter(|t| t.vector.len() == dim) {
-            let age_days = (newest.millis() - t.timestamp.millis()) as f64 / DAY_MS as f64;
-            let weight = f64::from(t.strength) * (-age_days / self.half_life_days).exp2();
+        for (rank, t) in traces.iter().filter(|t| t.vector.len() == dim).enumerate() {
+            let weight = f64::from(t.strength) * ((1 + rank) as f64).powf(-self.recency);
             for (s, v) in sum.iter_mut().zip(t.vector.iter()) {
                 *s += weight * f64::from(*v);
             }
@@ -61,10 +60,10 @@ impl ProfileRule {
     /// Refuses what no profile can be made with.
     pub fn validate(&self) -> Result<(), String> {
         if self.events == 0 || self.events > 1000 {
-            return Err("profile: `events` must lie between 1 and 1000".into());
+            return Err("profile.events must lie between 1 and 1000".into());
         }
-        if !(self.half_life_days.is_finite() && self.half_life_days > 0.0) {
-            return Err("profile: `half_life_days` must be above 0".into());
+        if !(0.0..=10.0).contains(&self.recency) {
+            return Err("profile.recency must lie between 0 and 10".into());
         }
         Ok(())
     }
@@ -87,6 +86,7 @@ pub fn unit(sum: &[f64]) -> Option<Vector> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::DAY_MS;
 
     fn trace(day: i64, id: &str, v: [f32; 2]) -> Trace {
         Trace { timestamp: Timestamp::from_millis(day * DAY_MS), id: EventId::trusted(id), strength: 1.0, vector: v.into() }
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn the_newer_weighs_more() {
         let p = ProfileRule::default().profile(vec![trace(0, "a", [1.0, 0.0]), trace(30, "b", [0.0, 1.0])]).unwrap();
-        assert!((p[1] / p[0] - 2.0).abs() < 1e-5);
+        assert!((p[1] / p[0] - 2.0_f32.powf(0.75)).abs() < 1e-5);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Pure: it may run on any thread, and the same records give the same result.
 
 use nearcast_domain::{
-    Timestamp,
+    Event, Timestamp,
     decode::{Context, MAX_RECORD_BYTES, decode},
     ports::{Append, DeadLetter, Record, SourceBatch},
 };
@@ -23,6 +23,31 @@ pub struct Decoded {
     pub bytes: u64,
     /// What to commit when all effects are durable.
     pub position: String,
+}
+
+impl Decoded {
+    /// The same batch in parts of at most so many texts each, in order; all with its position, which only the last earns.
+    pub fn split(self, texts: usize) -> Vec<Self> {
+        let has_text = |a: &Append| matches!(&a.event, Event::Message(_) | Event::Item(_));
+        if self.appends.iter().filter(|a| has_text(a)).count() <= texts {
+            return vec![self];
+        }
+        let position = self.position.clone();
+        let mut parts = vec![Self { letters: self.letters, bytes: self.bytes, position, ..Self::default() }];
+        let mut count = 0;
+        for (append, record) in self.appends.into_iter().zip(self.records) {
+            count += usize::from(has_text(&append));
+            if count > texts {
+                count = 1;
+                parts.push(Self { position: self.position.clone(), ..Self::default() });
+            }
+            if let Some(last) = parts.last_mut() {
+                last.appends.push(append);
+                last.records.push(record);
+            }
+        }
+        parts
+    }
 }
 
 /// Decodes a batch as of `now`.

@@ -87,15 +87,25 @@ impl Worker {
         let feed = self.feed(source, tx, &mut finished, &stop);
         let apply = async {
             while let Some(batch) = rx.recv().await {
-                match self.apply_with_retries(batch, &stop).await {
-                    // Positions are bounded by the queue of batches that they come from.
-                    Ok(Some(position)) => drop(done.send(position)),
-                    Ok(None) => break,
-                    Err(e) => {
-                        stop.cancel();
-                        return Err(e);
+                let position = batch.position.clone();
+                let mut whole = true;
+                for part in batch.split(TEXTS_AT_ONCE) {
+                    match self.apply_with_retries(part, &stop).await {
+                        Ok(done) => whole &= done,
+                        Err(e) => {
+                            stop.cancel();
+                            return Err(e);
+                        }
+                    }
+                    if !whole || stop.is_cancelled() {
+                        break;
                     }
                 }
+                if !whole {
+                    break;
+                }
+                // Positions are bounded by the queue of batches that they come from.
+                drop(done.send(position));
             }
             drop(rx);
             drop(done);
@@ -159,23 +169,24 @@ impl Worker {
         outcome
     }
 
-    /// Applies a batch, again and again while stores are only away. `None`: cancelled before it was done.
-    async fn apply_with_retries(&self, mut batch: Decoded, stop: &CancellationToken) -> Result<Option<String>, IngestError> {
+    /// Applies a batch, again and again while stores are only away. `false`: cancelled before it was done.
+    async fn apply_with_retries(&self, mut batch: Decoded, stop: &CancellationToken) -> Result<bool, IngestError> {
         let mut wait = Duration::from_millis(100);
         let mut tries = 0;
         loop {
             match self.apply(&mut batch).await {
                 Ok(totals) => {
                     totals.report();
-                    self.totals.send_modify(|t| t.add(&totals));
-                    return Ok(Some(batch.position));
+                    let told = Totals { embedded: 0, ..totals };
+                    self.totals.send_modify(|t| t.add(&told));
+                    return Ok(true);
                 }
                 Err(e) if e.kind.is_transient() && (self.config.retries == 0 || tries < self.config.retries) => {
                     tries += 1;
                     tracing::warn!(store = e.store, error = %e, wait_ms = wait.as_millis() as u64, "batch will be tried again");
                     metrics::counter!("nearcast_ingest_retries_total", "store" => e.store).increment(1);
                     tokio::select! {
-                        () = stop.cancelled() => return Ok(None),
+                        () = stop.cancelled() => return Ok(false),
                         () = tokio::time::sleep(wait) => {}
                     }
                     wait = (wait * 2).min(Duration::from_secs(10));
@@ -226,7 +237,8 @@ impl Worker {
             for (place, vector) in places.iter().zip(vectors) {
                 batch.appends[*place].vector = Some(vector);
             }
-            self.totals.send_modify(|_| {});
+            // At once, for whoever watches: a batch of texts takes a while.
+            self.totals.send_modify(|t| t.embedded += texts.len() as u64);
         }
         Ok(texts.len() as u64)
     }
@@ -270,11 +282,19 @@ impl Worker {
         Ok(())
     }
 
+    /// Writes every vector of every tenant anew from the ledger; answers how many rows. The caller marks the end by a
+    /// checkpoint of the index.
+    pub async fn rebuild_vectors(&self, cancel: &CancellationToken) -> StoreResult<u64> {
+        self.projector.rebuild_vectors(cancel).await
+    }
+
     /// Profiles that an item's new vector made stale, brought up to date; answers how many there were.
     pub async fn refresh_stale(&self) -> StoreResult<usize> {
         self.projector.refresh_stale().await
     }
 }
 
-/// How many texts are embedded between two chances to keep them.
-const EMBED_PORTION: usize = 256;
+/// How many texts are embedded between two signs of life.
+const EMBED_PORTION: usize = 64;
+/// How many texts go into the ledger at once: a crash costs at most so many embeddings.
+const TEXTS_AT_ONCE: usize = 512;

@@ -1,33 +1,32 @@
-//! The half-life of trending that fits a catalogue, found by replaying its own latest past.
+//! How fast trending should fade for a catalogue and how much it should weigh, found by replaying the latest past.
 //!
-//! Candidates are shares of the history's span. At moments spread over the latest part of the history, each candidate ranks
-//! the items by what was known then; it gains by where the engagements that followed stand in its ranking. Nothing is
-//! learned that is not a function of the totals.
+//! Candidates are shares of the history's span. The last tenth of all choices is replayed in blocks: at the beginning of
+//! each, a candidate's scores are frozen, and each choice of an item that was new to its user gains by the item's rank among
+//! those the user had not chosen. Nothing here is anything but a function of the edges.
 
-use std::collections::BTreeMap;
-
-use nearcast_domain::{ItemId, ports::HourTotal};
+use nearcast_domain::ports::{Edge, TrendFit};
 use serde::{Deserialize, Serialize};
 
-/// How the half-life is found.
+/// How the fit is found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FitRule {
-    /// Candidates, as shares of the span of the history. Never fading is always a candidate.
+    /// Candidates, as shares of the span of the history, longest first. Never fading is always a candidate.
     pub shares: Vec<f64>,
-    /// The share of all engagements, at the end, that is replayed.
+    /// The share of all choices, at the end, that is replayed.
     pub replayed: f64,
-    /// At how many moments of it the candidates are compared.
-    pub moments: usize,
-    /// How deep a ranking is judged.
-    pub depth: usize,
-    /// How many of the newest totals are read.
-    pub rows: usize,
+    /// The most choices that are replayed, the newest.
+    pub most: usize,
+    /// In how many blocks.
+    pub blocks: usize,
+    /// The slowest candidate that gains at least this share of what the best gains is taken.
+    pub tolerance: f64,
 }
 
 impl Default for FitRule {
     fn default() -> Self {
-        Self { shares: vec![0.3, 0.1, 0.03, 0.01, 0.003, 0.001], replayed: 0.1, moments: 50, depth: 50, rows: 500_000 }
+        let shares = vec![0.3, 0.1, 0.03, 0.01, 0.003, 0.001];
+        Self { shares, replayed: 0.1, most: 20_000, blocks: 20, tolerance: 0.95 }
     }
 }
 
@@ -40,116 +39,156 @@ impl FitRule {
         if !(self.replayed > 0.0 && self.replayed < 1.0) {
             return Err("upkeep.trending.replayed must lie between 0 and 1".into());
         }
-        if self.moments == 0 || self.depth == 0 || self.rows == 0 {
-            return Err("upkeep.trending.moments, depth and rows must be at least 1".into());
+        if !(self.tolerance > 0.0 && self.tolerance <= 1.0) {
+            return Err("upkeep.trending.tolerance must lie above 0 and at most at 1".into());
+        }
+        if self.most == 0 || self.blocks == 0 {
+            return Err("upkeep.trending.most and blocks must be at least 1".into());
         }
         Ok(())
     }
 }
 
-/// The half-life in hours that ranked the latest past best; `None`: never fading. Totals come by hour, oldest first.
-pub fn fit(hours: &[HourTotal], rule: &FitRule) -> Option<f64> {
-    let (first, last) = (hours.first()?.hour, hours.last()?.hour);
-    let span = (last - first) as f64;
-    if span < 1.0 {
-        return None;
-    }
-    let mut numbers: BTreeMap<&ItemId, usize> = BTreeMap::new();
-    for h in hours {
-        numbers.insert(&h.item, 0);
-    }
-    for (n, slot) in numbers.values_mut().enumerate() {
-        *slot = n;
-    }
-    let facts: Vec<(i64, usize, f64)> = hours.iter().map(|h| (h.hour, numbers[&h.item], h.weight)).collect();
-    let begin = ((facts.len() as f64) * (1.0 - rule.replayed)) as usize;
-    let half_lives: Vec<Option<f64>> =
-        std::iter::once(None).chain(rule.shares.iter().map(|s| Some((s * span).max(1.0)))).collect();
-    let gains: Vec<f64> = half_lives.iter().map(|h| gain(&facts, begin, numbers.len(), *h, first, rule)).collect();
-    // The slower one wins a tie: it is first.
-    let mut best = 0;
-    for (n, g) in gains.iter().enumerate() {
-        if *g > gains[best] * 1.02 {
-            best = n;
-        }
-    }
-    half_lives[best]
+const HOUR_MS: f64 = 3_600_000.0;
+/// What trending weighs at least and at most, and how steeply the weight follows what fading gains (`docs/taste.md`).
+const SHARE: (f64, f64, f64) = (0.05, 0.8, 5.0);
+/// Where a list that people look at ends.
+const TOP: u64 = 10;
+
+/// One user's first engagement with one item.
+struct Choice {
+    at: i64,
+    user: u32,
+    item: u32,
 }
 
-/// What a half-life gains: for each replayed engagement the discount of its item's rank at the moment before.
-fn gain(facts: &[(i64, usize, f64)], begin: usize, items: usize, half_life: Option<f64>, first: i64, rule: &FitRule) -> f64 {
-    // Scores grow instead of fading, which ranks the same; the exponent is kept small by starting anew when it gets large.
-    let mut origin = first;
+/// What one candidate gains, on average over the replayed choices.
+#[derive(Clone, Copy, Default)]
+struct Gain {
+    all: f64,
+    top: f64,
+}
+
+/// What fits these edges; `None` where there are too few to tell.
+pub fn fit(edges: &[Edge], rule: &FitRule) -> Option<TrendFit> {
+    let (choices, users, items) = choices(edges);
+    let span = (choices.last()?.at - choices.first()?.at) as f64 / HOUR_MS;
+    let replayed = ((choices.len() as f64 * rule.replayed) as usize).min(rule.most);
+    if replayed == 0 || span < 1.0 {
+        return None;
+    }
+    let begin = choices.len() - replayed;
+    let candidates: Vec<Option<f64>> = std::iter::once(None).chain(rule.shares.iter().map(|s| Some(s * span))).collect();
+    let gains: Vec<Gain> =
+        candidates.iter().map(|half_life| replay(&choices, begin, users, items, *half_life, rule.blocks)).collect();
+    let best = gains.iter().map(|g| g.all).fold(0.0, f64::max);
+    let picked = gains.iter().position(|g| g.all >= rule.tolerance * best)?;
+    let (low, high, steep) = SHARE;
+    let share = (low + steep * (gains[picked].top - gains[0].top)).clamp(low, high);
+    Some(TrendFit { half_life_hours: candidates[picked], share })
+}
+
+/// Choices in the order of time (ties by user and item), with users and items numbered by id.
+fn choices(edges: &[Edge]) -> (Vec<Choice>, usize, usize) {
+    let edges: Vec<&Edge> = edges.iter().filter(|e| e.weight > 0.0).collect();
+    let mut users: Vec<_> = edges.iter().map(|e| &e.user).collect();
+    let mut items: Vec<_> = edges.iter().map(|e| &e.item).collect();
+    users.sort();
+    users.dedup();
+    items.sort();
+    items.dedup();
+    let mut choices: Vec<Choice> = edges
+        .iter()
+        .map(|e| Choice {
+            at: e.first.millis(),
+            user: users.binary_search(&&e.user).unwrap_or_default() as u32,
+            item: items.binary_search(&&e.item).unwrap_or_default() as u32,
+        })
+        .collect();
+    choices.sort_unstable_by_key(|c| (c.at, c.user, c.item));
+    (choices, users.len(), items.len())
+}
+
+fn replay(choices: &[Choice], begin: usize, users: usize, items: usize, half_life: Option<f64>, blocks: usize) -> Gain {
+    let mut chosen: Vec<Vec<u32>> = vec![Vec::new(); users];
     let mut scores = vec![0.0_f64; items];
-    let window = ((facts.len() - begin) / rule.moments).max(1);
-    let mut ranks: Vec<u32> = Vec::new();
-    let mut gained = 0.0;
-    for (n, (hour, item, weight)) in facts.iter().enumerate() {
-        if n >= begin && (n - begin) % window == 0 {
-            ranks = top(&scores, rule.depth);
-        }
+    // Scores grow instead of fading, which ranks the same; they start anew before they get too large.
+    let mut origin = choices[0].at;
+    let block = (choices.len() - begin).div_ceil(blocks);
+    let mut places = vec![0_u32; items];
+    let mut gain = Gain::default();
+    for (n, c) in choices.iter().enumerate() {
         if n >= begin {
-            if let Some(rank) = ranks.iter().position(|r| *r as usize == *item) {
-                gained += weight / ((rank + 2) as f64).log2();
+            if (n - begin).is_multiple_of(block) {
+                places = ranks(&scores);
+            }
+            let place = places[c.item as usize];
+            if place != u32::MAX {
+                let known = chosen[c.user as usize].iter().filter(|i| places[**i as usize] < place).count();
+                let rank = u64::from(place) - known as u64;
+                let worth = 1.0 / ((rank + 2) as f64).log2();
+                gain.all += worth;
+                gain.top += if rank < TOP { worth } else { 0.0 };
             }
         }
-        let mut age = half_life.map_or(0.0, |h| (hour - origin) as f64 / h);
+        chosen[c.user as usize].push(c.item);
+        let mut age = half_life.map_or(0.0, |h| (c.at - origin) as f64 / HOUR_MS / h);
         if age > 500.0 {
             let fade = (-age).exp2();
             scores.iter_mut().for_each(|s| *s *= fade);
-            origin = *hour;
+            origin = c.at;
             age = 0.0;
         }
-        scores[*item] += weight * age.exp2();
+        scores[c.item as usize] += age.exp2();
     }
-    gained
+    let n = (choices.len() - begin) as f64;
+    Gain { all: gain.all / n, top: gain.top / n }
 }
 
-/// The numbers of the best items, best first, ties by number.
-fn top(scores: &[f64], depth: usize) -> Vec<u32> {
-    let mut all: Vec<u32> = (0..scores.len() as u32).filter(|i| scores[*i as usize] > 0.0).collect();
-    let order = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
-    if all.len() > depth {
-        all.select_nth_unstable_by(depth, order);
-        all.truncate(depth);
+/// Each item's place by score, ties by number; `u32::MAX` for those without a score.
+fn ranks(scores: &[f64]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..scores.len() as u32).filter(|i| scores[*i as usize] > 0.0).collect();
+    order.sort_unstable_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
+    let mut places = vec![u32::MAX; scores.len()];
+    for (place, item) in order.into_iter().enumerate() {
+        places[item as usize] = place as u32;
     }
-    all.sort_unstable_by(order);
-    all
+    places
 }
 
 #[cfg(test)]
 mod tests {
+    use nearcast_domain::{ItemId, Timestamp, UserId};
+
     use super::*;
 
-    fn total(hour: i64, item: &str) -> HourTotal {
-        HourTotal { hour, item: ItemId::trusted(item), count: 1, weight: 1.0 }
+    fn edge(hour: i64, user: i64, item: &str) -> Edge {
+        let at = Timestamp::from_millis(hour * 3_600_000);
+        let user = UserId::trusted(format!("u{user}"));
+        Edge { user, item: ItemId::trusted(item), weight: 1.0, positive: true, first: at, last: at }
     }
 
     #[test]
     fn lasting_popularity_never_fades() {
         let mut rng = fastrand::Rng::with_seed(1);
-        let hours: Vec<_> = (0..5000)
-            .map(|h| {
-                // The square makes the first items popular, all the time.
-                let x = rng.f64();
-                total(h, &format!("i{:03}", (x * x * 200.0) as u32))
-            })
-            .collect();
-        assert_eq!(fit(&hours, &FitRule::default()), None);
+        // The square makes the first items popular, all the time.
+        let edges: Vec<_> = (0..5000).map(|h| edge(h, h, &format!("i{:03}", (rng.f64() * rng.f64() * 200.0) as u32))).collect();
+        let found = fit(&edges, &FitRule::default()).unwrap();
+        assert_eq!((found.half_life_hours, found.share), (None, 0.05));
     }
 
     #[test]
-    fn news_fade_fast() {
+    fn news_fade_fast_and_weigh_much() {
         let mut rng = fastrand::Rng::with_seed(2);
         // Each item lives for about 50 hours.
-        let hours: Vec<_> = (0..5000).map(|h| total(h, &format!("i{:03}", h / 25 + rng.i64(0..3)))).collect();
-        let found = fit(&hours, &FitRule::default()).unwrap();
-        assert!(found <= 160.0, "{found}");
+        let edges: Vec<_> = (0..5000).map(|h| edge(h, h, &format!("i{:03}", h / 25 + rng.i64(0..3)))).collect();
+        let found = fit(&edges, &FitRule::default()).unwrap();
+        assert!(found.half_life_hours.is_some_and(|h| h <= 160.0) && found.share > 0.5, "{found:?}");
     }
 
     #[test]
     fn nothing_to_fit() {
         assert_eq!(fit(&[], &FitRule::default()), None);
-        assert_eq!(fit(&[total(1, "a")], &FitRule::default()), None);
+        assert_eq!(fit(&[edge(1, 1, "a")], &FitRule::default()), None);
     }
 }

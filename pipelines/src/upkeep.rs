@@ -114,17 +114,15 @@ impl Upkeep {
         let edges = self.graph.scan(tenant).await?;
         report.touched += touched.items.len();
         report.edges += edges.len();
-        let rule = self.config.neighbours.clone();
-        let lists = blocking(move || all_lists(&Matrix::new(&edges, rule.history), &rule)).await?;
+        let (neighbours, trending) = (self.config.neighbours.clone(), self.config.trending.clone());
+        let work = move || (all_lists(&Matrix::new(&edges, neighbours.history), &neighbours), fit(&edges, &trending));
+        let (lists, found) =
+            tokio::task::spawn_blocking(work).await.map_err(|e| StoreError::new(ErrorKind::Unavailable, "graph", e))?;
         report.lists += lists.len();
-        self.graph.replace_neighbours(tenant, &lists, touched.upto).await?;
-        let hours = self.engagement.hours(tenant, self.config.trending.rows).await?;
-        let rule = self.config.trending.clone();
-        let half_life = blocking(move || fit(&hours, &rule)).await?;
-        self.engagement.set_half_life(tenant, half_life).await
+        if let Some(found) = found {
+            self.engagement.set_trend_fit(tenant, found).await?;
+        }
+        // Last, because it takes the marks back.
+        self.graph.replace_neighbours(tenant, &lists, touched.upto).await
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> StoreResult<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| StoreError::new(ErrorKind::Unavailable, "graph", e))
 }

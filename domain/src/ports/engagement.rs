@@ -58,6 +58,15 @@ pub struct TrendingQuery {
     pub limit: usize,
 }
 
+/// How trending fits a tenant, found from the tenant's own past.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrendFit {
+    /// After how many hours an engagement counts half; `None`: it never fades.
+    pub half_life_hours: Option<f64>,
+    /// How much trending should weigh beside the other sources, 0 to 1.
+    pub share: f64,
+}
+
 /// The sum of the weights of an item's engagements in one hour.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HourTotal {
@@ -80,8 +89,8 @@ pub trait EngagementRead: Send + Sync {
     /// The newest totals, by hour and item in ascending order, at most `limit` rows.
     async fn hours(&self, tenant: &Tenant, limit: usize) -> StoreResult<Vec<HourTotal>>;
 
-    /// The half-life in hours that was found to fit this tenant; the outer `None` where none was looked for yet.
-    async fn fitted_half_life(&self, tenant: &Tenant) -> StoreResult<Option<Option<f64>>>;
+    /// What was found to fit this tenant; `None` where nothing was looked for yet.
+    async fn trend_fit(&self, tenant: &Tenant) -> StoreResult<Option<TrendFit>>;
 
     /// The digest of totals, counted ids and categories. What was fitted is not a fact and does not count.
     async fn digest(&self) -> StoreResult<Digest>;
@@ -96,8 +105,8 @@ pub trait EngagementWrite: EngagementRead {
     /// Sets the categories of items.
     async fn set_labels(&self, tenant: &Tenant, labels: &[ItemLabels]) -> StoreResult<()>;
 
-    /// Writes down the half-life that fits.
-    async fn set_half_life(&self, tenant: &Tenant, half_life_hours: Option<f64>) -> StoreResult<()>;
+    /// Writes down what fits.
+    async fn set_trend_fit(&self, tenant: &Tenant, fit: TrendFit) -> StoreResult<()>;
 
     /// Takes a user's engagements out of every total. Answers how many there were.
     async fn erase(&self, tenant: &Tenant, user: &UserId) -> StoreResult<u64>;

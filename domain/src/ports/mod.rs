@@ -18,7 +18,7 @@ mod vectors;
 
 pub use cache::{CachedAnswer, ResponseCache, answer_prefix};
 pub use embedder::{Embedder, ModelInfo, Priority};
-pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendingQuery, WEIGHT_STEP};
+pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendFit, TrendingQuery, WEIGHT_STEP};
 pub use graph::{Edge, GraphRead, GraphWrite, Neighbour, NeighbourList, Touched};
 pub use ledger::{
     Append, Appended, EngagedEvent, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerRead, LedgerWrite,
@@ -27,4 +27,4 @@ pub use ledger::{
 pub use log::{
     DeadLetter, DeadLetterFilter, DeadLetters, EventSink, EventSource, Positions, Progress, Record, SourceBatch, Token,
 };
-pub use vectors::{Collection, Hit, VectorQuery, VectorRead, VectorRow, VectorWrite};
+pub use vectors::{Collection, Hit, VectorQuery, VectorRead, VectorRow, VectorWrite, add_row};

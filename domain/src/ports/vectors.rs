@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 
-use crate::{StoreResult, Tenant, Vector, digest::Digest};
+use crate::{StoreResult, Tenant, Vector, digest::{Digest, vector_bytes}};
 
 /// What is indexed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +37,30 @@ pub struct VectorRow {
     pub vector: Vector,
     /// What a search can be narrowed to (an item's categories). Sorted.
     pub labels: Vec<String>,
+}
+
+impl VectorRow {
+    /// Adds this row to a digest, as every backend must: tenant, collection, id, vector, then each label.
+    pub fn add_to(&self, digest: &mut Digest, tenant: &Tenant, collection: Collection) {
+        add_row(digest, tenant.as_str(), collection, &self.id, &self.vector, self.labels.iter().map(String::as_str));
+    }
+}
+
+/// [`VectorRow::add_to`] for backends that keep the parts of a row apart.
+pub fn add_row<'a>(
+    digest: &mut Digest,
+    tenant: &'a str,
+    collection: Collection,
+    id: &'a str,
+    vector: &[f32],
+    labels: impl Iterator<Item = &'a str>,
+) {
+    let bytes = vector_bytes(vector);
+    let mut fields: Vec<&[u8]> = vec![tenant.as_bytes(), collection.name().as_bytes(), id.as_bytes(), &bytes];
+    for label in labels {
+        fields.push(label.as_bytes());
+    }
+    digest.add(&fields);
 }
 
 /// What is searched for.
@@ -96,7 +120,9 @@ pub trait VectorWrite: VectorRead {
     async fn drop_revision(&self, revision: &str) -> StoreResult<()>;
 
     /// Whether what was stored could not be read back, so that the caller must write everything again from the ledger.
-    /// Asked once after opening; the index is empty but usable then.
+    /// The index is empty but usable then. Stays so, across restarts too, until [`Self::checkpoint`] is called: a rebuild
+    /// that was interrupted begins again. Stays true, over restarts too, until [`Self::checkpoint`]: call
+    /// that when everything was written.
     async fn needs_rebuild(&self) -> StoreResult<bool>;
 
     /// Writes down whatever makes the next start faster. Never needed for correctness.

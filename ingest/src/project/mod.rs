@@ -4,6 +4,7 @@
 
 mod edges;
 mod profiles;
+mod rebuild;
 
 use std::collections::{BTreeMap, BTreeSet};
 

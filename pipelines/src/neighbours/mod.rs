@@ -4,4 +4,4 @@ mod kernel;
 mod matrix;
 
 pub use kernel::{NeighbourRule, all_lists};
-pub use matrix::Matrix;
+pub use matrix::{Fan, Matrix};

@@ -95,7 +95,11 @@ mod tests {
             let text = std::str::from_utf8(asset.bytes).unwrap();
             for foreign in ["https://", "http://", "src=\"//", "url(//", "style=\"", "onclick="] {
                 let allowed = asset.kind == "image/svg+xml" && foreign == "http://";
-                assert!(allowed || !text.replace("http://www.w3.org/2000/svg", "").contains(foreign), "{foreign} in {}", asset.path);
+                assert!(
+                    allowed || !text.replace("http://www.w3.org/2000/svg", "").contains(foreign),
+                    "{foreign} in {}",
+                    asset.path
+                );
             }
             let named = text.split(['"', '\'', '(', ')']).filter(|part| part.starts_with("/page/") || part.starts_with("./"));
             for name in named {

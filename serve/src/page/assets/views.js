@@ -119,12 +119,11 @@ export function card(r, place, known, go, act) {
   }));
   const li = el("li", { class: "card", "data-item": r.item_id },
     el("span", { class: "place num", "aria-hidden": "true" }, String(place)),
-    el("div", { class: "body" },
-      el("h3", {}, el("span", {}, title), " ", el("span", { class: "move" })),
-      el("p", { class: "detail" }, detail)),
+    el("h3", {}, el("span", {}, title), " ", el("span", { class: "move" })),
     el("div", { class: "acts", role: "group", "aria-label": title }, ACTS.map(([kind, label]) =>
       el("button", { type: "button", class: kind === "purchase" ? "buy" : "", "data-act": kind, onclick: () => act(kind, r, title) }, label))),
-    el("p", { class: "why" }, bar, el("span", {}, first ? reason(first, known, go) : "", also.length ? el("span", { class: "soft" }, `; also ${also.join(", ")}`) : "", "."),
+    detail ? el("p", { class: "detail" }, detail) : "",
+    el("p", { class: "why" }, bar, el("span", {}, first ? reason(first, known, go) : "", el("span", { class: "soft" }, also.length ? `; also ${also.join(", ")}.` : ".")),
       el("span", { class: "score num soft", title: "Score, 0 to 1" }, Number.isFinite(r.score) ? r.score.toFixed(2) : "")));
   return li;
 }

@@ -51,9 +51,9 @@ export function strongest(engagements) {
 
 /** Sources by the name of the API: what they are, and what is missing without them. */
 export const SOURCES = {
-  graph: { label: "Goes with what they chose", missing: "items that go with earlier ones" },
+  graph: { label: "Goes with earlier choices", missing: "items that go with earlier ones" },
   similar_users: { label: "Chosen by similar people", missing: "similar people" },
-  similar_text: { label: "Close to what they write", missing: "items close to what they write" },
+  similar_text: { label: "Close to what was written", missing: "items close to what was written" },
   trending: { label: "Rising now", missing: "what is rising" },
   newest: { label: "New here", missing: "new items" },
 };

@@ -1,0 +1,223 @@
+//! The command line: names, flags and their help. Nothing is done here.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Turns what people write and do into recommendations.
+#[derive(Debug, Parser)]
+#[command(name = "nearcast", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// Which configuration file to read (default: nearcast.toml, where there is one).
+    #[arg(long, global = true, value_name = "F")]
+    pub config: Option<PathBuf>,
+    /// Where data lies (default: ./nearcast-data).
+    #[arg(long, global = true, value_name = "D")]
+    pub data_dir: Option<PathBuf>,
+    /// How much is logged: error, warn, info, debug, trace, or a filter such as nearcast=debug.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Sample data, everything in one process, and a page to look at.
+    Demo(DemoArgs),
+    /// Everything in one process: API, worker and upkeep.
+    Run(ListenArgs),
+    /// The API alone: answers, and takes events into the log.
+    Serve(ListenArgs),
+    /// The worker alone: events from the log to the stores.
+    Ingest(IngestArgs),
+    /// Events from files (.jsonl, .jsonl.gz, - for standard input); waits until all is served.
+    Import(ImportArgs),
+    /// How good the recommendations are: HR, NDCG, recall, coverage, latency.
+    Evaluate(EvaluateArgs),
+    /// A digest of every store, and one of all.
+    Verify(JsonArgs),
+    /// Records that could not be used.
+    Dlq {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: DlqAction,
+    },
+    /// Embedding models.
+    Models {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: ModelsAction,
+    },
+    /// Texts, one a line, to vectors.
+    Embed(EmbedArgs),
+    /// The configuration in force.
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+}
+
+/// Where to listen.
+#[derive(Debug, Args)]
+pub struct ListenArgs {
+    /// Address and port (default: 127.0.0.1:8080).
+    #[arg(long, value_name = "A:P")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// The port of the page on 127.0.0.1.
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// Address and port, instead of --port.
+    #[arg(long, value_name = "A:P", conflicts_with = "port")]
+    pub listen: Option<SocketAddr>,
+    /// Do not open the page in a browser.
+    #[arg(long)]
+    pub no_open: bool,
+    /// The seed of the sample data.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Flags of `ingest`.
+#[derive(Debug, Args)]
+pub struct IngestArgs {
+    /// End when the log is empty instead of waiting for more.
+    #[arg(long)]
+    pub drain: bool,
+}
+
+/// Flags of `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Files of events; - is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The tenant of events that name none.
+    #[arg(long, default_value = "default")]
+    pub tenant: String,
+    /// Print the counts as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// What is known: events.
+    #[arg(long, value_name = "F")]
+    pub events: PathBuf,
+    /// What was chosen next: lines of {"user_id","items"}.
+    #[arg(long, value_name = "H")]
+    pub holdout: PathBuf,
+    /// How many recommendations each.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub k: u16,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A flag of its own.
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be done with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DlqAction {
+    /// One line each.
+    List {
+        /// Only those whose reason holds this text.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Only those since this time (RFC 3339).
+        #[arg(long)]
+        since: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// A JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One whole, with its original bytes.
+    Show {
+        /// As `list` prints it.
+        id: String,
+        /// Only the original bytes.
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Takes them in again; those that still cannot be used stay.
+    Redrive {
+        /// Only these.
+        ids: Vec<String>,
+        /// Only those whose reason holds this text.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Only those since this time (RFC 3339).
+        #[arg(long)]
+        since: Option<String>,
+        /// All of them.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// What can be done with models.
+#[derive(Debug, Subcommand)]
+pub enum ModelsAction {
+    /// The known ones, and which are here.
+    List(JsonArgs),
+    /// Fetches one, with its checksum verified.
+    Pull {
+        /// Its name.
+        name: String,
+    },
+    /// Reads one again and compares its checksums.
+    Verify {
+        /// Its name.
+        name: String,
+    },
+    /// All that is known of one.
+    Info {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Flags of `embed`.
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// A file of texts, one a line; - is standard input.
+    pub file: PathBuf,
+    /// ndjson or npy.
+    #[arg(long, default_value = "ndjson", value_parser = ["ndjson", "npy"])]
+    pub format: String,
+    /// Which model instead of the configured one.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// End standard error with one line of JSON: texts, tokens, seconds without loading.
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// What can be done with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Checks it; silent and 0 when it is sound.
+    Check,
+    /// Prints it whole, defaults included and secrets hidden.
+    Print,
+}

@@ -1,0 +1,56 @@
+//! One file a command. Each returns when its work is done; errors become one line and exit code 1.
+
+mod config;
+mod demo;
+mod dlq;
+mod embed;
+mod evaluate;
+mod import;
+mod models;
+mod run;
+mod verify;
+
+use std::future::Future;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{cli::Command, config::Config, shutdown, telemetry};
+
+/// Does what the command line asks for.
+pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
+    match command {
+        // Quiet ones: they print a result and nothing else.
+        Command::Config { action } => config::run(action, &config),
+        Command::Models { action } => logged(&config, || models::run(action, &config.model)),
+        Command::Embed(args) => logged(&config, || embed::run(&args, &config.model)),
+        Command::Demo(args) => on_runtime(&config, |c| demo::run(args, config.clone(), c)),
+        Command::Run(args) => on_runtime(&config, |c| run::run(args, config.clone(), run::Roles::ALL, c)),
+        Command::Serve(args) => on_runtime(&config, |c| run::run(args, config.clone(), run::Roles::SERVE, c)),
+        Command::Ingest(args) => on_runtime(&config, |c| run::ingest(args, config.clone(), c)),
+        Command::Import(args) => on_runtime(&config, |c| import::run(args, config.clone(), c)),
+        Command::Evaluate(args) => on_runtime(&config, |c| evaluate::run(args, config.clone(), c)),
+        Command::Verify(args) => on_runtime(&config, |c| verify::run(args, config.clone(), c)),
+        Command::Dlq { action } => on_runtime(&config, |c| dlq::run(action, config.clone(), c)),
+    }
+}
+
+fn logged(config: &Config, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    telemetry::logging(&config.log)?;
+    work()
+}
+
+/// Runs a command on a runtime of its own, with a token that the first signal cancels.
+fn on_runtime<F>(config: &Config, work: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    telemetry::logging(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let signals = TaskTracker::new();
+        let cancel = shutdown::on_signal(&signals)?;
+        let outcome = work(cancel.clone()).await;
+        cancel.cancel();
+        outcome
+    })
+}

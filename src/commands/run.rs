@@ -1,0 +1,165 @@
+//! `nearcast run`, `serve` and `ingest`: the roles of a process, until it is told to stop.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use nearcast_domain::{
+    ErrorKind,
+    ports::{EventSource, Progress as _},
+};
+use nearcast_ingest::IngestError;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    cli::{IngestArgs, ListenArgs},
+    config::Config,
+    telemetry,
+    wiring::App,
+};
+
+/// What a process does.
+#[derive(Debug, Clone, Copy)]
+pub struct Roles {
+    /// Works off the log.
+    pub ingest: bool,
+}
+
+impl Roles {
+    /// Everything.
+    pub const ALL: Self = Self { ingest: true };
+    /// The API alone.
+    pub const SERVE: Self = Self { ingest: false };
+}
+
+/// How long the worker rests after a store refused it for good.
+const REST: Duration = Duration::from_secs(5);
+/// How often profiles that became stale are looked for.
+const STALE_EVERY: Duration = Duration::from_millis(250);
+
+/// Listens first, so that a port in use is told before anything is opened.
+pub async fn run(args: ListenArgs, config: Config, roles: Roles, cancel: CancellationToken) -> anyhow::Result<()> {
+    let listener = listen(args.listen.unwrap_or(config.listen)).await?;
+    let app = Arc::new(App::open(config).await?);
+    tracing::info!(address = %listener.local_addr()?, "serving");
+    serve(app, listener, roles, cancel).await
+}
+
+/// Takes an address.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| match e.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            anyhow::anyhow!("{address} is in use by another program; choose another with --listen A:P (demo: --port P)")
+        }
+        _ => anyhow::anyhow!("cannot listen on {address} ({e}); choose another address with --listen A:P"),
+    })
+}
+
+/// Serves until `cancel`; then drains the API, then the worker, then closes the stores.
+pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: CancellationToken) -> anyhow::Result<()> {
+    let metrics = telemetry::metrics()?;
+    let tasks = TaskTracker::new();
+    let router = nearcast_serve::router(app.serve_stores(), app.config.serve.clone(), metrics, cancel.clone(), &tasks)?;
+    let background = cancel.child_token();
+    // The worker outlives the API: it finishes what the last requests brought.
+    let working = CancellationToken::new();
+    let api = async {
+        let served = nearcast_serve::serve(listener, router, &app.config.serve, cancel.clone()).await;
+        cancel.cancel();
+        working.cancel();
+        served.context("serving")
+    };
+    let (served, worked, (), ()) = tokio::join!(
+        api,
+        async {
+            let outcome = if roles.ingest { work(&app, &working).await } else { Ok(()) };
+            if outcome.is_err() {
+                cancel.cancel();
+            }
+            outcome
+        },
+        async { if roles.ingest { app.upkeep.run(&background).await } },
+        async { if roles.ingest { keep_profiles_fresh(&app, &background).await } },
+    );
+    tasks.close();
+    tasks.wait().await;
+    // Nobody else holds it any more: the tasks have ended.
+    match Arc::try_unwrap(app) {
+        Ok(app) => app.close().await?,
+        Err(_) => tracing::warn!("a store is still in use; the next start takes a little longer"),
+    }
+    served.and(worked)
+}
+
+/// Works off the log until told to stop. A full disk or a store that is read-only is waited for: serving goes on.
+async fn work(app: &App, stop: &CancellationToken) -> anyhow::Result<()> {
+    loop {
+        let mut source = app.log.source().await?;
+        match app.worker.run(&mut *source, stop).await {
+            Ok(_) => return Ok(()),
+            Err(IngestError::Store(e)) if matches!(e.kind, ErrorKind::Full | ErrorKind::ReadOnly) => {
+                tracing::error!(error = %e, "events wait in the log until there is room again");
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(REST) => {}
+                }
+            }
+            Err(e) => return Err(e).context("the worker stopped"),
+        }
+    }
+}
+
+async fn keep_profiles_fresh(app: &App, stop: &CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(STALE_EVERY) => {}
+        }
+        loop {
+            match app.worker.refresh_stale().await {
+                Ok(0) => break,
+                Ok(_) if stop.is_cancelled() => return,
+                Ok(_) => {}
+                Err(e) => {
+                    tracing::warn!(error = %e, "stale profiles will be tried again");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// `nearcast ingest`: the worker alone.
+pub async fn ingest(args: IngestArgs, config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+    let app = App::open(config).await?;
+    let outcome = if args.drain { drain(&app, &cancel).await } else { work(&app, &cancel).await };
+    let settled = app.settle().await;
+    app.close().await?;
+    outcome.and(settled)
+}
+
+/// Works until the log is empty.
+pub async fn drain(app: &App, cancel: &CancellationToken) -> anyhow::Result<()> {
+    let stop = cancel.child_token();
+    let mut source = app.log.source().await?;
+    let source: &mut dyn EventSource = &mut *source;
+    let empty = async {
+        while app.log.lag().await? > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stop.cancel();
+        anyhow::Ok(())
+    };
+    let (worked, waited) = tokio::join!(app.worker.run(source, &stop), async {
+        tokio::select! {
+            waited = empty => waited,
+            () = stop.cancelled() => Ok(()),
+        }
+    });
+    worked?;
+    waited?;
+    if cancel.is_cancelled() {
+        bail!("interrupted; what waits in the log is worked off by the next run");
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! The configuration: sections, defaults and the checks that reach over several keys.
+//!
+//! Unknown keys and impossible combinations are refused before anything is opened. Secrets are never printed.
+
+mod load;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+pub use load::{ConfigError, load};
+use nearcast_domain::{profile::ProfileRule, taste::Taste};
+use nearcast_ingest::IngestConfig;
+use nearcast_pipelines::UpkeepConfig;
+use nearcast_serve::ServeConfig;
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where data lies.
+    pub data_dir: PathBuf,
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Logging.
+    pub log: LogConfig,
+    /// The embedding model.
+    pub model: ModelConfig,
+    /// The worker.
+    pub ingest: IngestConfig,
+    /// What engagements are worth.
+    pub taste: Taste,
+    /// How profiles are made.
+    pub profile: ProfileRule,
+    /// The API and the way it recommends.
+    pub serve: ServeConfig,
+    /// Item neighbours and trending.
+    pub upkeep: UpkeepConfig,
+}
+
+/// The section `[log]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// A level, or a filter such as `warn,nearcast=debug`.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The section `[model]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// A known name, or `auto`: MiniLM where it is here or can be fetched, else the built-in static model.
+    pub name: String,
+    /// A directory with model.safetensors, tokenizer.json and config.json, instead of a known name.
+    pub dir: Option<PathBuf>,
+    /// Where fetched models are kept (default: the user's cache directory).
+    pub cache_dir: Option<PathBuf>,
+    /// Never ask the network.
+    pub offline: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "nearcast-data".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            log: LogConfig::default(),
+            model: ModelConfig::default(),
+            ingest: IngestConfig::default(),
+            taste: Taste::default(),
+            profile: ProfileRule::default(),
+            serve: ServeConfig::default(),
+            upkeep: UpkeepConfig::default(),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Pretty }
+    }
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self { name: "auto".into(), dir: None, cache_dir: None, offline: false }
+    }
+}
+
+impl Config {
+    /// The checks of every section, and those between them.
+    fn validate(&self) -> Result<(), String> {
+        self.ingest.validate()?;
+        self.taste.validate()?;
+        self.profile.validate()?;
+        self.serve.validate()?;
+        self.upkeep.validate()?;
+        if self.model.dir.is_some() && self.model.name != "auto" {
+            return Err("model.dir and model.name exclude each other: leave one of them out".into());
+        }
+        Ok(())
+    }
+}
