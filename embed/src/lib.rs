@@ -5,6 +5,7 @@
 
 pub mod bert;
 pub mod error;
+pub mod kernels;
 pub mod model;
 pub mod registry;
 pub mod scheduler;

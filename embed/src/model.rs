@@ -2,14 +2,23 @@
 //!
 //! Everything here computes on the caller's thread; [`crate::scheduler`] is what keeps that away from async code.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Instant,
+};
 
 use candle_core::Device;
 use nearcast_domain::{Vector, ports::ModelInfo};
 
 use crate::{
     EmbedError,
-    bert::{BertConfig, TensorBert},
+    bert::{BertConfig, CpuBert, Forward, TensorBert},
+    kernels::Level,
     registry::{LocalModel, Pooling},
     tokenize::Tokenizer,
 };
@@ -33,32 +42,47 @@ pub trait TextModel: Send + Sync {
 
     /// How many tokens one call of an encoder should hold: as few as keep the processor busy.
     fn batch_tokens(&self) -> usize;
-
-    /// How many threads may compute at once to advantage.
-    fn threads(&self) -> usize;
 }
 
 /// A BERT-shaped sentence-transformers model.
 pub struct Bert {
     info: ModelInfo,
     tokenizer: Tokenizer,
-    pooling: Pooling,
-    weights: TensorBert,
+    engine: Engine,
+}
+
+enum Engine {
+    Cpu(Arc<CpuBert>),
+    Device { weights: TensorBert, pooling: Pooling },
 }
 
 impl Bert {
-    /// Reads a model of the registry for the CPU.
+    /// Reads a model of the registry for this machine's processor.
     pub fn load(local: &LocalModel) -> Result<Self, EmbedError> {
-        Self::load_on(local, &Device::Cpu)
+        Self::load_at(local, Level::detect())
     }
 
-    /// Reads a model onto a device of candle's.
-    pub fn load_on(local: &LocalModel, device: &Device) -> Result<Self, EmbedError> {
-        let config = BertConfig::read(&local.dir.join("config.json"))?;
-        let tokenizer = Tokenizer::load(&local.dir.join("tokenizer.json"), local.spec.max_tokens, &local.spec.prefix)?;
-        let weights = TensorBert::load(&local.dir.join("model.safetensors"), config, device)?;
-        Ok(Self { info: local.info.clone(), tokenizer, pooling: local.spec.pooling, weights })
+    /// Reads a model for a level of processor.
+    pub fn load_at(local: &LocalModel, level: Level) -> Result<Self, EmbedError> {
+        let (config, weights) = (read_config(local)?, local.dir.join("model.safetensors"));
+        let engine = Engine::Cpu(Arc::new(CpuBert::load(&weights, config, local.spec.pooling, level)?));
+        Ok(Self { info: local.info.clone(), tokenizer: read_tokenizer(local)?, engine })
     }
+
+    /// Reads a model onto a device of candle's: an accelerator, with the features `cuda` or `metal`.
+    pub fn load_on(local: &LocalModel, device: &Device) -> Result<Self, EmbedError> {
+        let weights = TensorBert::load(&local.dir.join("model.safetensors"), read_config(local)?, device)?;
+        let engine = Engine::Device { weights, pooling: local.spec.pooling };
+        Ok(Self { info: local.info.clone(), tokenizer: read_tokenizer(local)?, engine })
+    }
+}
+
+fn read_config(local: &LocalModel) -> Result<BertConfig, EmbedError> {
+    BertConfig::read(&local.dir.join("config.json"))
+}
+
+fn read_tokenizer(local: &LocalModel) -> Result<Tokenizer, EmbedError> {
+    Tokenizer::load(&local.dir.join("tokenizer.json"), local.spec.max_tokens, &local.spec.prefix)
 }
 
 impl TextModel for Bert {
@@ -71,23 +95,40 @@ impl TextModel for Bert {
     }
 
     fn encoder(self: Arc<Self>) -> Box<dyn Encoder> {
-        Box::new(TensorEncoder(self))
+        match &self.engine {
+            Engine::Cpu(model) => Box::new(CpuEncoder { dimension: self.info.dimension, forward: Forward::new(Arc::clone(model)) }),
+            Engine::Device { .. } => Box::new(DeviceEncoder(self)),
+        }
     }
 
     fn batch_tokens(&self) -> usize {
-        1024
-    }
-
-    fn threads(&self) -> usize {
-        1
+        match self.engine {
+            Engine::Cpu(_) => 256,
+            Engine::Device { .. } => 16_384,
+        }
     }
 }
 
-struct TensorEncoder(Arc<Bert>);
+struct CpuEncoder {
+    dimension: usize,
+    forward: Forward,
+}
 
-impl Encoder for TensorEncoder {
+impl Encoder for CpuEncoder {
     fn encode(&mut self, sequences: &[&[u32]], out: &mut Vec<f32>) -> Result<(), EmbedError> {
-        *out = self.0.weights.forward(sequences, self.0.pooling)?;
+        self.forward.run(sequences, out)?;
+        out.chunks_exact_mut(self.dimension).for_each(normalise);
+        Ok(())
+    }
+}
+
+struct DeviceEncoder(Arc<Bert>);
+
+impl Encoder for DeviceEncoder {
+    fn encode(&mut self, sequences: &[&[u32]], out: &mut Vec<f32>) -> Result<(), EmbedError> {
+        if let Engine::Device { weights, pooling } = &self.0.engine {
+            *out = weights.forward(sequences, *pooling)?;
+        }
         out.chunks_exact_mut(self.0.info.dimension).for_each(normalise);
         Ok(())
     }
@@ -118,39 +159,94 @@ pub struct EncodeStats {
     pub seconds: f64,
 }
 
-/// Encodes many texts on all cores, outside any runtime: for commands and jobs of their own process. Calls `each` with the
-/// vectors in the order of the texts.
+/// Encodes many texts on `threads` threads, outside any runtime: for commands and jobs of their own process. Tokenizing is
+/// part of it. `each` gets the vectors in the order of the texts.
 pub fn encode_all(
     model: &Arc<dyn TextModel>,
     texts: &[Arc<str>],
+    threads: usize,
     each: &mut dyn FnMut(usize, &[f32]),
 ) -> Result<EncodeStats, EmbedError> {
     let start = Instant::now();
-    let mut sequences = Vec::with_capacity(texts.len());
-    for text in texts {
-        let mut ids = Vec::new();
-        model.tokenize(text, &mut ids)?;
-        sequences.push(ids);
-    }
     let dimension = model.info().dimension;
-    let mut encoder = Arc::clone(model).encoder();
-    let mut out = Vec::new();
-    let (mut tokens, mut from) = (0, 0);
-    while from < sequences.len() {
-        let (mut to, mut sum) = (from, 0);
-        while to < sequences.len() && (to == from || sum + sequences[to].len() <= model.batch_tokens()) {
-            sum += sequences[to].len();
-            to += 1;
+    let groups = texts.chunks(GROUP).collect::<Vec<_>>();
+    let next = AtomicUsize::new(0);
+    let mut tokens = 0;
+    let (send, receive) = mpsc::sync_channel(4 * threads.max(1));
+    std::thread::scope(|scope| -> Result<(), EmbedError> {
+        for _ in 0..threads.max(1) {
+            let (send, next, groups) = (send.clone(), &next, &groups);
+            scope.spawn(move || {
+                let mut worker = GroupEncoder::new(Arc::clone(model));
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(group) = groups.get(i) else { return };
+                    // A receiver that is gone has met an error: there is nothing left to do.
+                    if send.send((i, worker.encode(group))).is_err() {
+                        return;
+                    }
+                }
+            });
         }
-        let batch = sequences[from..to].iter().map(Vec::as_slice).collect::<Vec<_>>();
-        encoder.encode(&batch, &mut out)?;
-        for (i, v) in out.chunks_exact(dimension).enumerate() {
-            each(from + i, v);
+        drop(send);
+        let mut early = BTreeMap::new();
+        let mut due = 0;
+        for (i, result) in receive {
+            early.insert(i, result?);
+            while let Some((n, vectors)) = early.remove(&due) {
+                tokens += n;
+                for (j, v) in vectors.chunks_exact(dimension).enumerate() {
+                    each(due * GROUP + j, v);
+                }
+                due += 1;
+            }
         }
-        tokens += sum as u64;
-        from = to;
-    }
+        Ok(())
+    })?;
     Ok(EncodeStats { texts: texts.len() as u64, tokens, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// Texts that a thread takes at once.
+const GROUP: usize = 32;
+
+struct GroupEncoder {
+    budget: usize,
+    encoder: Box<dyn Encoder>,
+    model: Arc<dyn TextModel>,
+    output: Vec<f32>,
+}
+
+impl GroupEncoder {
+    fn new(model: Arc<dyn TextModel>) -> Self {
+        let encoder = Arc::clone(&model).encoder();
+        Self { budget: model.batch_tokens(), encoder, model, output: Vec::new() }
+    }
+
+    /// How many tokens, and the vectors.
+    fn encode(&mut self, texts: &[Arc<str>]) -> Result<(u64, Vec<f32>), EmbedError> {
+        let mut tokens = Vec::new();
+        let mut ends = Vec::with_capacity(texts.len());
+        for text in texts {
+            self.model.tokenize(text, &mut tokens)?;
+            ends.push(tokens.len());
+        }
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let sequences = starts.zip(&ends).map(|(from, &to)| &tokens[from..to]).collect::<Vec<_>>();
+        let mut vectors = Vec::with_capacity(texts.len() * self.model.info().dimension);
+        let mut rest = sequences.as_slice();
+        while !rest.is_empty() {
+            let mut sum = 0;
+            let fit = rest.iter().take_while(|s| {
+                sum += s.len();
+                sum <= self.budget
+            });
+            let (batch, later) = rest.split_at(fit.count().max(1));
+            self.encoder.encode(batch, &mut self.output)?;
+            vectors.extend_from_slice(&self.output);
+            rest = later;
+        }
+        Ok((tokens.len() as u64, vectors))
+    }
 }
 
 /// A vector as it is shared.

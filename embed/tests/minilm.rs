@@ -27,7 +27,7 @@ fn as_sentence_transformers() {
     let texts = pairs.iter().map(|p| Arc::clone(&p.text)).collect::<Vec<_>>();
     let mut seen = 0;
     let mut worst = 1.0_f64;
-    encode_all(&model, &texts, &mut |i, v| {
+    encode_all(&model, &texts, 2, &mut |i, v| {
         let c = cosine(v, &pairs[i].vector);
         assert!(c >= BAR, "{:?}: cosine {c}", pairs[i].text);
         worst = worst.min(c);

@@ -3,7 +3,12 @@
 //! Runs every BERT-shaped sentence-transformers model: mean or CLS pooling, any number of layers, heads and widths.
 
 pub mod config;
+pub mod cpu;
+pub mod forward;
 pub mod tensor;
+mod weights;
 
 pub use config::{Activation, BertConfig};
+pub use cpu::CpuBert;
+pub use forward::Forward;
 pub use tensor::TensorBert;
