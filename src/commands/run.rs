@@ -14,7 +14,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     cli::{IngestArgs, ListenArgs},
     config::Config,
-    telemetry,
     wiring::App,
 };
 
@@ -57,14 +56,13 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Serves until `cancel`; then drains the API, then the worker, then closes the stores.
 pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: CancellationToken) -> anyhow::Result<()> {
-    let metrics = telemetry::metrics()?;
     let tasks = TaskTracker::new();
-    let router = nearcast_serve::router(app.serve_stores(), app.config.serve.clone(), metrics, cancel.clone(), &tasks)?;
+    let router = nearcast_serve::router(app.serve_stores(), app.config.serve.clone(), cancel.clone(), &tasks)?;
     let background = cancel.child_token();
     // The worker outlives the API: it finishes what the last requests brought.
     let working = CancellationToken::new();
     let api = async {
-        let served = nearcast_serve::serve(listener, router, &app.config.serve, cancel.clone()).await;
+        let served = nearcast_serve::serve(listener, router, app.config.serve.limits, cancel.clone()).await;
         cancel.cancel();
         working.cancel();
         served.context("serving")
