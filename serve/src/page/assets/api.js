@@ -29,7 +29,7 @@ const part = encodeURIComponent;
 
 /** People whose id begins so, in the order of their ids. */
 export const people = async (prefix, limit, signal) =>
-  ((await call(`/users?prefix=${part(prefix)}&limit=${limit}`, { signal })).users ?? []).map((u) => u.user_id);
+  (await call(`/users?prefix=${part(prefix)}&limit=${limit}`, { signal })).users ?? [];
 
 /** What someone wrote and did. */
 export const user = (id, signal) => call(`/users/${part(id)}`, { signal });
