@@ -4,3 +4,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 pub mod embedder;
+pub mod vectors;
+pub mod cache;

@@ -1,0 +1,6 @@
+//! Cached answers. Embedded: [`MokaCache`], in process.
+
+mod epochs;
+mod moka;
+
+pub use moka::MokaCache;

@@ -1,0 +1,371 @@
+//! [`HnswIndex`]: the port, on shards in memory and a journal on disk. Which thread does what is decided here: files and long
+//! searches off the runtime's threads, graphs on one thread of their own at a time.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use nearcast_domain::{
+    ErrorKind, StoreError, StoreResult, Tenant, Vector,
+    digest::Digest,
+    ports::{Collection, Hit, VectorQuery, VectorRead, VectorRow, VectorWrite, add_row},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use super::{
+    dump::{self, Dump, Key},
+    grow::grow,
+    journal::Journal,
+    record::{Record, Writer},
+    shard::Shard,
+    state::{State, apply, check_unit, read, upserts, write},
+};
+
+/// A search that compares more points than this leaves the runtime's threads: below, the way there costs as much as it saves.
+const INLINE: usize = 1500;
+/// How many points a graph takes in before searches may use it.
+const GROW_AT_ONCE: usize = 1 << 16;
+/// The journal is written anew when it is twice as long as its rows need, and this many bytes more.
+const SLACK: u64 = 64 << 20;
+
+/// The embedded vector index: everything in memory, durable in a directory that one process has at a time.
+///
+/// Graphs are made in the background when searches gain by them; `stop` gives that up, and so does dropping the index. Nothing
+/// needs closing: an acknowledged write survives even a kill. [`VectorWrite::checkpoint`] before the end makes the next start faster.
+pub struct HnswIndex {
+    inner: Arc<Inner>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    growing: Arc<AtomicBool>,
+    rebuild: bool,
+    _stop_on_drop: DropGuard,
+}
+
+struct Inner {
+    dir: PathBuf,
+    /// Taken before the state is written, by every writer, so that memory and file see changes in one order.
+    journal: Mutex<Files>,
+    state: RwLock<State>,
+}
+
+struct Files {
+    journal: Journal,
+    /// At which length the journal is compared with what it holds.
+    look_at: u64,
+    slack: u64,
+    /// The versions of the graphs that were last written down.
+    dumped: HashMap<Key, u64>,
+}
+
+impl HnswIndex {
+    /// Opens the index of a directory, which is made where it is not there. `tasks` tracks the making of graphs, `stop` ends it.
+    ///
+    /// # Errors
+    /// `Busy` where another process has the directory, `TooNew`, `ReadOnly`, `Full`, or `Unavailable`, each with the remedy. Damage is
+    /// no error: see [`VectorWrite::needs_rebuild`].
+    pub async fn open(dir: &Path, tasks: TaskTracker, stop: &CancellationToken) -> StoreResult<Self> {
+        Self::open_with_slack(dir, tasks, stop, SLACK).await
+    }
+
+    /// As [`Self::open`], but the journal is written anew when it holds `slack` bytes that it does not need, and as many again
+    /// as its rows take. Small values serve tests.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with_slack(dir: &Path, tasks: TaskTracker, stop: &CancellationToken, slack: u64) -> StoreResult<Self> {
+        let stop = stop.child_token();
+        let dir = dir.to_owned();
+        let (inner, rebuild) = off_thread(move || {
+            let state = RwLock::new(State::default());
+            let (journal, rebuild) = Journal::open(&dir, |record| match record {
+                Some(record) => apply(&state, record),
+                None => *write(&state) = State::default(),
+            })?;
+            let mut dumped = HashMap::new();
+            for (key, dump) in dump::read(&dir) {
+                if let Some(shard) = read(&state).shards.get(&key) {
+                    let mut shard = write(shard);
+                    dump.give_to(&mut shard);
+                    if !shard.unchecked {
+                        dumped.insert(key, shard.version);
+                    }
+                }
+            }
+            let files = Files { journal, look_at: 0, slack, dumped };
+            Ok((Inner { dir, journal: Mutex::new(files), state }, rebuild))
+        })
+        .await?;
+        Ok(Self {
+            inner: Arc::new(inner),
+            tasks,
+            growing: Arc::default(),
+            rebuild,
+            _stop_on_drop: stop.clone().drop_guard(),
+            stop,
+        })
+    }
+
+    /// The current revision's rows of a tenant.
+    fn shard(&self, tenant: &Tenant, collection: Collection) -> Option<Arc<RwLock<Shard>>> {
+        let state = read(&self.inner.state);
+        let revision = state.current.clone()?;
+        state.shards.get(&(revision, collection, tenant.as_str().to_owned())).cloned()
+    }
+
+    /// Begins to make a graph, unless one is being made.
+    fn grow(&self, shard: Arc<RwLock<Shard>>) {
+        if self.stop.is_cancelled() || self.growing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (growing, stop) = (self.growing.clone(), self.stop.clone());
+        self.tasks.spawn_blocking(move || {
+            // Also where the making panics.
+            let _done = OnDrop(growing);
+            loop {
+                let Some(growth) = write(&shard).begin(GROW_AT_ONCE) else { break };
+                let unfinished = Unfinished(&shard);
+                let made = grow(growth, &|| stop.is_cancelled());
+                std::mem::forget(unfinished);
+                let mut shard = write(&shard);
+                let given_up = made.is_none();
+                shard.finish(made);
+                if given_up || !shard.wants_growth() {
+                    break;
+                }
+            }
+        });
+    }
+
+    async fn change(
+        &self,
+        change: impl FnOnce(&mut Files, &RwLock<State>) -> StoreResult<()> + Send + 'static,
+    ) -> StoreResult<()> {
+        let inner = self.inner.clone();
+        off_thread(move || {
+            let mut files = inner.files();
+            change(&mut files, &inner.state)?;
+            files.tidy(&inner.state);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Clears the flag at the end.
+struct OnDrop(Arc<AtomicBool>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Tells the shard that no graph comes, where making it panics.
+struct Unfinished<'a>(&'a RwLock<Shard>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        write(self.0).finish(None);
+    }
+}
+
+impl Inner {
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        // So that no write comes in between.
+        let _files = self.files();
+        let state = read(&self.state);
+        for ((revision, collection, tenant), shard) in &state.shards {
+            if Some(revision) == state.current.as_ref() {
+                for r in read(shard).rows() {
+                    add_row(&mut digest, tenant, *collection, &r.id, &r.vector, r.labels.iter().map(AsRef::as_ref));
+                }
+            }
+        }
+        digest
+    }
+
+    fn checkpoint(&self) -> StoreResult<()> {
+        let mut files = self.files();
+        let (mut dumps, mut versions) = (Vec::new(), HashMap::new());
+        let state = read(&self.state);
+        let graphs = state.shards.iter().filter(|(_, s)| read(s).graph.len() > 0);
+        let now: HashMap<Key, u64> = graphs.map(|(k, s)| (k.clone(), read(s).version)).collect();
+        if now != files.dumped {
+            for key in now.into_keys() {
+                if let Some(shard) = state.shards.get(&key) {
+                    let shard = read(shard);
+                    versions.insert(key.clone(), shard.version);
+                    dumps.push((key, Dump::of(&shard)));
+                }
+            }
+            drop(state);
+            dumps.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            dump::write(&self.dir, &dumps)?;
+            files.dumped = versions;
+        }
+        files.journal.sync()?;
+        files.journal.whole()
+    }
+}
+
+impl Files {
+    /// Writes the journal anew where most of it is history. A failure is no failure of the write before it.
+    fn tidy(&mut self, state: &RwLock<State>) {
+        if self.journal.len() < self.look_at.max(self.slack) {
+            return;
+        }
+        let state = read(state);
+        let needed = state.bytes();
+        if self.journal.len() > 2 * needed + self.slack
+            && let Err(error) = self.journal.replace(state.records())
+        {
+            tracing::warn!(store = "vectors", %error, "the journal could not be written anew");
+        }
+        self.look_at = (2 * needed + self.slack).max(self.journal.len() + self.slack / 4);
+    }
+}
+
+#[async_trait]
+impl VectorRead for HnswIndex {
+    async fn revision(&self) -> StoreResult<Option<String>> {
+        Ok(read(&self.inner.state).current.clone())
+    }
+
+    async fn get(&self, tenant: &Tenant, collection: Collection, ids: &[String]) -> StoreResult<Vec<Option<Vector>>> {
+        let Some(shard) = self.shard(tenant, collection) else { return Ok(vec![None; ids.len()]) };
+        let shard = read(&shard);
+        Ok(ids.iter().map(|id| shard.get(id).map(|r| r.vector.clone())).collect())
+    }
+
+    async fn search(&self, tenant: &Tenant, collection: Collection, query: VectorQuery) -> StoreResult<Vec<Hit>> {
+        check_unit(&query.vector)?;
+        let Some(shard) = self.shard(tenant, collection) else { return Ok(Vec::new()) };
+        let (grows, effort) = {
+            let shard = read(&shard);
+            if shard.len() == 0 {
+                return Ok(Vec::new());
+            }
+            if shard.dimension != query.vector.len() {
+                let message = format!("the query has {} components, the index {}", query.vector.len(), shard.dimension);
+                return Err(StoreError::new(ErrorKind::Invalid, "vectors", message));
+            }
+            (shard.wants_growth(), shard.effort())
+        };
+        if grows {
+            self.grow(shard.clone());
+        }
+        if effort <= INLINE {
+            return Ok(read(&shard).search(&query));
+        }
+        off_thread(move || Ok(read(&shard).search(&query))).await
+    }
+
+    async fn count(&self, tenant: &Tenant, collection: Collection) -> StoreResult<u64> {
+        Ok(self.shard(tenant, collection).map_or(0, |s| read(&s).len() as u64))
+    }
+
+    async fn digest(&self) -> StoreResult<Digest> {
+        let inner = self.inner.clone();
+        off_thread(move || Ok(inner.digest())).await
+    }
+}
+
+#[async_trait]
+impl VectorWrite for HnswIndex {
+    async fn upsert(&self, tenant: &Tenant, collection: Collection, revision: &str, rows: &[VectorRow]) -> StoreResult<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let (tenant, revision, rows) = (tenant.as_str().to_owned(), revision.to_owned(), rows.to_vec());
+        self.change(move |files, state| {
+            read(state).check(&revision, &rows)?;
+            let key = (revision, collection, tenant);
+            files.journal.append(&upserts(&key, &rows))?;
+            let (revision, collection, tenant) = key;
+            apply(state, Record::Upsert { tenant, collection, revision, rows });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete(&self, tenant: &Tenant, collection: Collection, ids: &[String]) -> StoreResult<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let (tenant, ids) = (tenant.as_str().to_owned(), ids.to_vec());
+        self.change(move |files, state| {
+            let mut w = Writer::default();
+            w.delete(&tenant, collection, &ids);
+            files.journal.append(&[w.0])?;
+            apply(state, Record::Delete { tenant, collection, ids });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn switch(&self, revision: &str) -> StoreResult<()> {
+        let revision = revision.to_owned();
+        self.change(move |files, state| {
+            let mut w = Writer::default();
+            w.switch(&revision);
+            files.journal.append(&[w.0])?;
+            apply(state, Record::Switch { revision });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn drop_revision(&self, revision: &str) -> StoreResult<()> {
+        let revision = revision.to_owned();
+        self.change(move |files, state| {
+            if read(state).current.as_ref() == Some(&revision) {
+                let message = format!("revision {revision} is current; switch to another before dropping it");
+                return Err(StoreError::new(ErrorKind::Invalid, "vectors", message));
+            }
+            let mut w = Writer::default();
+            w.drop_revision(&revision);
+            files.journal.append(&[w.0])?;
+            apply(state, Record::Drop { revision });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn needs_rebuild(&self) -> StoreResult<bool> {
+        Ok(self.rebuild)
+    }
+
+    async fn checkpoint(&self) -> StoreResult<()> {
+        let inner = self.inner.clone();
+        off_thread(move || inner.checkpoint()).await
+    }
+}
+
+impl fmt::Debug for HnswIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HnswIndex").field("dir", &self.inner.dir).finish_non_exhaustive()
+    }
+}
+
+/// Runs long work where it blocks no one. Where the caller goes away, the work still ends.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> StoreResult<T> + Send + 'static) -> StoreResult<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(StoreError::new(ErrorKind::Unavailable, "vectors", format!("the work did not end: {e}"))),
+    }
+}
