@@ -307,9 +307,9 @@ async fn erasure_goes_through_the_log() {
 async fn people_and_items() {
     let c = caller();
     let page = c.get("/users?prefix=chess&limit=3").await;
-    assert_eq!(page.json["users"][2]["user_id"], "chess-fan-02");
+    assert_eq!(page.json["users"][2], "chess-fan-02");
     let next = c.get(&format!("/users?prefix=chess&limit=3&after={}", page.json["next"].as_str().unwrap())).await;
-    assert_eq!(next.json["users"][0]["user_id"], "chess-fan-03");
+    assert_eq!(next.json["users"][0], "chess-fan-03");
     let user = c.get("/users/chess-fan-03").await;
     assert_eq!(user.json["engagements"][0]["item_id"], "chess-15");
     assert_eq!(user.json["engagements"][0]["text"], "chess thing chess-15");

@@ -1,4 +1,5 @@
 //! Over real connections on loopback: requests under way end, new ones are refused, and a head that never ends is cut off.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Every store away, alone and all at once, failing at once or hanging: always 200, never empty, and what is missing is named.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

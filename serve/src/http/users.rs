@@ -24,19 +24,12 @@ use super::{
 };
 use crate::config::MAX_K;
 
-/// A user as lists show them.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct UserCard {
-    /// Who.
-    #[schema(value_type = String)]
-    user_id: UserId,
-}
-
 /// A page of users.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UserPage {
-    /// By id.
-    users: Vec<UserCard>,
+    /// Ids in order.
+    #[schema(value_type = Vec<String>)]
+    users: Vec<UserId>,
     /// Give this as `after` to go on; null at the end.
     #[schema(value_type = Option<String>)]
     next: Option<UserId>,
@@ -65,7 +58,6 @@ pub async fn list(State(app): State<Arc<App>>, Caller(tenant): Caller, uri: Uri)
     let found = soon("ledger", app.recommender.stores.ledger.users(&tenant, prefix, after.as_ref(), limit)).await;
     let users = missing.or_default("ledger", found);
     let next = (users.len() == limit).then(|| users.last().cloned()).flatten();
-    let users = users.into_iter().map(|user_id| UserCard { user_id }).collect();
     Ok(Json(UserPage { users, next, degraded: missing.0 }))
 }
 

@@ -1,6 +1,6 @@
 //! A small world in memory behind every port, in which each store can be made to fail: for tests of serving that are about
 //! what happens when a store is away.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::unimplemented)]
 
 mod calls;
 mod ports;
