@@ -4,6 +4,7 @@
 //! length; it never prints, and it touches the network only where a model is pulled or a hosted service was configured.
 
 pub mod bert;
+pub mod command;
 pub mod error;
 pub mod kernels;
 pub mod model;

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -96,7 +97,9 @@ impl TextModel for Bert {
 
     fn encoder(self: Arc<Self>) -> Box<dyn Encoder> {
         match &self.engine {
-            Engine::Cpu(model) => Box::new(CpuEncoder { dimension: self.info.dimension, forward: Forward::new(Arc::clone(model)) }),
+            Engine::Cpu(model) => {
+                Box::new(CpuEncoder { dimension: self.info.dimension, forward: Forward::new(Arc::clone(model)) })
+            }
             Engine::Device { .. } => Box::new(DeviceEncoder(self)),
         }
     }
@@ -169,7 +172,7 @@ pub fn encode_all(
 ) -> Result<EncodeStats, EmbedError> {
     let start = Instant::now();
     let dimension = model.info().dimension;
-    let groups = texts.chunks(GROUP).collect::<Vec<_>>();
+    let groups = groups(texts, model.batch_tokens());
     let next = AtomicUsize::new(0);
     let mut tokens = 0;
     let (send, receive) = mpsc::sync_channel(4 * threads.max(1));
@@ -182,7 +185,7 @@ pub fn encode_all(
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(group) = groups.get(i) else { return };
                     // A receiver that is gone has met an error: there is nothing left to do.
-                    if send.send((i, worker.encode(group))).is_err() {
+                    if send.send((i, worker.encode(&texts[group.clone()]))).is_err() {
                         return;
                     }
                 }
@@ -196,7 +199,7 @@ pub fn encode_all(
             while let Some((n, vectors)) = early.remove(&due) {
                 tokens += n;
                 for (j, v) in vectors.chunks_exact(dimension).enumerate() {
-                    each(due * GROUP + j, v);
+                    each(groups[due].start + j, v);
                 }
                 due += 1;
             }
@@ -206,8 +209,23 @@ pub fn encode_all(
     Ok(EncodeStats { texts: texts.len() as u64, tokens, seconds: start.elapsed().as_secs_f64() })
 }
 
-/// Texts that a thread takes at once.
-const GROUP: usize = 32;
+/// Runs of texts that a thread takes at once: about as many tokens as make a batch, judged by their bytes.
+fn groups(texts: &[Arc<str>], tokens: usize) -> Vec<Range<usize>> {
+    const BYTES_A_TOKEN: usize = 4;
+    let mut groups = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (i, text) in texts.iter().enumerate() {
+        bytes += text.len().min(tokens * BYTES_A_TOKEN) + 2 * BYTES_A_TOKEN;
+        if bytes >= tokens * BYTES_A_TOKEN {
+            groups.push(start..i + 1);
+            (start, bytes) = (i + 1, 0);
+        }
+    }
+    if start < texts.len() {
+        groups.push(start..texts.len());
+    }
+    groups
+}
 
 struct GroupEncoder {
     budget: usize,
@@ -219,7 +237,8 @@ struct GroupEncoder {
 impl GroupEncoder {
     fn new(model: Arc<dyn TextModel>) -> Self {
         let encoder = Arc::clone(&model).encoder();
-        Self { budget: model.batch_tokens(), encoder, model, output: Vec::new() }
+        // A group that turns out somewhat longer than it was judged is better done at once.
+        Self { budget: model.batch_tokens() * 3 / 2, encoder, model, output: Vec::new() }
     }
 
     /// How many tokens, and the vectors.

@@ -21,7 +21,11 @@ pub(crate) enum Packed {
 
 impl Packed {
     fn new(level: Level, weights: &[f32], bias: &[f32], k: usize) -> Self {
-        if level.has_i16() { Self::I16(PackedI16::pack(weights, bias, k)) } else { Self::F32(PackedF32::pack(weights, bias, k)) }
+        if level.has_i16() {
+            Self::I16(PackedI16::pack(weights, bias, k))
+        } else {
+            Self::F32(PackedF32::pack(weights, bias, k))
+        }
     }
 }
 

@@ -150,7 +150,7 @@ impl Rounder {
                     self.scales.resize(rows, 0.0);
                 }
                 let (rounded, scales) = (&mut self.rows[..rows * w.stride()], &mut self.scales[..rows]);
-                round(self.level, a, w.k, gemm_i16::LIMIT as f32, rounded, w.stride(), scales);
+                round(self.level, a, w.k, rounded, w.stride(), scales);
                 gemm_i16::product(self.level, gemm_i16::Rounded { rows: rounded, scales }, w, 0..w.panels(), out);
             }
         }

@@ -33,7 +33,14 @@ impl PackedF32 {
 
 /// The product of `MR` rows with one panel.
 #[inline(always)]
-fn tile<const FMA: bool, const MR: usize>(a: &[f32], k: usize, panel: &[[f32; LANES]], bias: &[f32; LANES], out: &mut [f32], n: usize) {
+fn tile<const FMA: bool, const MR: usize>(
+    a: &[f32],
+    k: usize,
+    panel: &[[f32; LANES]],
+    bias: &[f32; LANES],
+    out: &mut [f32],
+    n: usize,
+) {
     let mut acc = [*bias; MR];
     let rows: [&[f32]; MR] = std::array::from_fn(|r| &a[r * k..][..k]);
     for (i, w) in panel.iter().enumerate() {

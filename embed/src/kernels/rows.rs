@@ -4,6 +4,7 @@
 
 use super::{
     LANES, at_level,
+    gemm_i16::{LIMIT, length_limit},
     math::{erf, exp, madd, max, sum, tanh},
 };
 use crate::bert::Activation;
@@ -80,25 +81,29 @@ at_level! {
 }
 
 #[inline(always)]
-fn round_body<const FMA: bool>(x: &[f32], width: usize, limit: f32, out: &mut [i16], stride: usize, scales: &mut [f32]) {
+fn round_body<const FMA: bool>(x: &[f32], width: usize, out: &mut [i16], stride: usize, scales: &mut [f32]) {
     // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits, in two's complement.
     const SHIFT: f32 = 12_582_912.0;
+    let limit = length_limit(width);
     for ((row, out), scale) in x.chunks_exact(width).zip(out.chunks_exact_mut(stride)).zip(scales) {
-        let mut top = [0.0_f32; LANES];
+        let (mut top, mut squares) = ([0.0_f32; LANES], [0.0_f32; LANES]);
         let (blocks, rest) = row.as_chunks::<LANES>();
         for block in blocks {
             for i in 0..LANES {
                 let a = block[i].abs();
                 top[i] = if a > top[i] { a } else { top[i] };
+                squares[i] = madd::<FMA>(a, a, squares[i]);
             }
         }
-        for (t, &x) in top.iter_mut().zip(rest) {
+        for ((t, s), &x) in top.iter_mut().zip(&mut squares).zip(rest) {
             *t = if x.abs() > *t { x.abs() } else { *t };
+            *s = madd::<FMA>(x, x, *s);
         }
-        let top = max(&top);
-        // A row of nothing but zeros (or of what is not finite) stays all zeros.
-        let up = if top > 1e-30 && top < 1e30 { limit / top } else { 0.0 };
-        *scale = if up > 0.0 { top / limit } else { 0.0 };
+        let (top, length) = (max(&top), sum(&squares).sqrt());
+        // A row of nothing but zeros, or of what is not finite, becomes all zeros.
+        let fits = top > 1e-15 && length < 1e15;
+        let up = if fits { (limit / length).min(LIMIT / top) } else { 0.0 };
+        *scale = if fits { 1.0 / up } else { 0.0 };
         for (o, &x) in out.iter_mut().zip(row) {
             *o = madd::<FMA>(x, up, SHIFT).to_bits() as i16;
         }
@@ -107,9 +112,9 @@ fn round_body<const FMA: bool>(x: &[f32], width: usize, limit: f32, out: &mut [i
 }
 
 at_level! {
-    /// Rounds rows of `width` to whole numbers of at most `limit`; row `r` of `out` begins at `r * stride` and is filled up
-    /// with zeros; `scales[r]` brings it back.
-    pub fn round(x: &[f32], width: usize, limit: f32, out: &mut [i16], stride: usize, scales: &mut [f32]) = round_body
+    /// Scales rows of `width` to the length that 16-bit products allow and rounds them; row `r` of `out` begins at
+    /// `r * stride` and is filled up with zeros; `scales[r]` brings it back.
+    pub fn round(x: &[f32], width: usize, out: &mut [i16], stride: usize, scales: &mut [f32]) = round_body
 }
 
 #[inline(always)]
