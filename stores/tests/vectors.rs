@@ -19,12 +19,11 @@ use nearcast_domain::{
     },
 };
 use nearcast_stores::vectors::HnswIndex;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const ITEMS: Collection = Collection::Items;
 
 async fn open(dir: &Path) -> HnswIndex {
-    HnswIndex::open(dir, TaskTracker::new(), &CancellationToken::new()).await.unwrap()
+    HnswIndex::open(dir).await.unwrap()
 }
 
 fn ask(vector: &Vector, limit: usize) -> VectorQuery {
@@ -62,7 +61,7 @@ async fn conforms() {
 #[tokio::test]
 async fn conforms_while_the_journal_is_rewritten_again_and_again() {
     let dir = tempfile::tempdir().unwrap();
-    let index = HnswIndex::open_with_slack(dir.path(), TaskTracker::new(), &CancellationToken::new(), 2000).await.unwrap();
+    let index = HnswIndex::open_with_slack(dir.path(), 2000).await.unwrap();
     testing::vectors::vectors(&index).await;
     let digest = index.digest().await.unwrap();
     drop(index);
@@ -70,17 +69,15 @@ async fn conforms_while_the_journal_is_rewritten_again_and_again() {
 }
 
 /// Asks until the graph that the first question calls for is made.
-async fn settle(index: &HnswIndex, tasks: &TaskTracker, tenant: &Tenant, vector: &Vector) {
+async fn settle(index: &HnswIndex, tenant: &Tenant, vector: &Vector) {
     index.search(tenant, ITEMS, ask(vector, 1)).await.unwrap();
-    tasks.close();
-    tasks.wait().await;
-    tasks.reopen();
+    index.settled().await;
 }
 
 #[tokio::test]
 async fn a_graph_changes_no_promise() {
-    let (dir, tasks, tenant) = (tempfile::tempdir().unwrap(), TaskTracker::new(), Tenant::default());
-    let index = HnswIndex::open(dir.path(), tasks.clone(), &CancellationToken::new()).await.unwrap();
+    let (dir, tenant) = (tempfile::tempdir().unwrap(), Tenant::default());
+    let index = HnswIndex::open(dir.path()).await.unwrap();
     let mut kept: BTreeMap<String, VectorRow> = BTreeMap::new();
     let mut rng = fastrand::Rng::with_seed(11);
     for (round, seed) in [21, 22, 23].into_iter().enumerate() {
@@ -96,7 +93,7 @@ async fn a_graph_changes_no_promise() {
             kept.retain(|id, _| gone.binary_search(id).is_err());
         }
         let some = kept.values().next().unwrap().vector.clone();
-        settle(&index, &tasks, &tenant, &some).await;
+        settle(&index, &tenant, &some).await;
 
         // No row is unreachable.
         for r in kept.values() {
@@ -150,8 +147,7 @@ async fn every_end_keeps_what_was_acknowledged() {
     let mut rng = fastrand::Rng::with_seed(31);
     let mut kept: BTreeMap<String, VectorRow> = BTreeMap::new();
     for life in 0..30 {
-        let index =
-            HnswIndex::open_with_slack(dir.path(), TaskTracker::new(), &CancellationToken::new(), 20_000).await.unwrap();
+        let index = HnswIndex::open_with_slack(dir.path(), 20_000).await.unwrap();
         assert!(!index.needs_rebuild().await.unwrap());
         assert_eq!(index.count(&tenant, ITEMS).await.unwrap(), kept.len() as u64);
         for r in kept.values() {
@@ -187,12 +183,11 @@ fn copy(from: &Path, to: &Path) {
 async fn damage_is_never_taken_for_data() {
     let (source, tenant) = (tempfile::tempdir().unwrap(), Tenant::default());
     let all = rows(5000, 8, 41);
-    let tasks = TaskTracker::new();
-    let index = HnswIndex::open(source.path(), tasks.clone(), &CancellationToken::new()).await.unwrap();
+    let index = HnswIndex::open(source.path()).await.unwrap();
     for batch in all.chunks(300) {
         index.upsert(&tenant, ITEMS, "r", batch).await.unwrap();
     }
-    settle(&index, &tasks, &tenant, &all[0].vector).await;
+    settle(&index, &tenant, &all[0].vector).await;
     index.checkpoint().await.unwrap();
     let digest = index.digest().await.unwrap();
     drop(index);
@@ -276,7 +271,7 @@ async fn refuses_a_second_process_and_a_newer_format() {
     let (dir, tenant) = (tempfile::tempdir().unwrap(), Tenant::default());
     let index = open(dir.path()).await;
     index.upsert(&tenant, ITEMS, "r", &rows(2, 8, 61)).await.unwrap();
-    let again = HnswIndex::open(dir.path(), TaskTracker::new(), &CancellationToken::new()).await.unwrap_err();
+    let again = HnswIndex::open(dir.path()).await.unwrap_err();
     assert_eq!(again.kind, ErrorKind::Busy);
     assert!(again.message.contains("another process"), "{again}");
 }
@@ -287,8 +282,7 @@ async fn refuses_a_second_process_and_a_newer_format() {
 async fn writes_until_it_is_killed() {
     let Ok(dir) = std::env::var("NEARCAST_TEST_VECTORS_DIR") else { return };
     let tenant = Tenant::default();
-    let index =
-        HnswIndex::open_with_slack(Path::new(&dir), TaskTracker::new(), &CancellationToken::new(), 100_000).await.unwrap();
+    let index = HnswIndex::open_with_slack(Path::new(&dir), 100_000).await.unwrap();
     assert!(!index.needs_rebuild().await.unwrap());
     let first = index.count(&tenant, ITEMS).await.unwrap();
     for n in first.. {

@@ -4,7 +4,10 @@
 
 use async_trait::async_trait;
 
-use crate::{StoreResult, Tenant, Vector, digest::{Digest, vector_bytes}};
+use crate::{
+    StoreResult, Tenant, Vector,
+    digest::{Digest, vector_bytes},
+};
 
 /// What is indexed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -60,6 +60,13 @@ impl MokaCache {
     }
 }
 
+impl Default for MokaCache {
+    /// 32 MiB of answers and the epochs of 100,000 users.
+    fn default() -> Self {
+        Self::new(32 << 20, 100_000)
+    }
+}
+
 #[async_trait]
 impl ResponseCache for MokaCache {
     async fn get(&self, key: &str) -> StoreResult<Option<CachedAnswer>> {

@@ -5,12 +5,14 @@
 //! ([`super::shard`] asks for each point it takes in) is scanned instead.
 
 use std::{
-    cell::RefCell,
-    cmp::{Ordering, Reverse},
+    cmp::Reverse,
     collections::{BinaryHeap, HashSet},
 };
 
-use super::codes::Codes;
+use super::{
+    codes::Codes,
+    near::{Near, SEEN},
+};
 
 /// Links of a point in each layer above the lowest, at most.
 const LINKS: usize = 24;
@@ -27,57 +29,6 @@ const STARTS: usize = 16;
 const TOP: u8 = 12;
 /// The level of a point that is not in the graph.
 const ABSENT: u8 = u8::MAX;
-
-/// A point and how near it is. The greatest is the nearest; of equally near ones the lowest number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Near {
-    pub(super) score: i32,
-    pub(super) point: u32,
-}
-
-impl Ord for Near {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.score.cmp(&other.score).then_with(|| other.point.cmp(&self.point))
-    }
-}
-
-impl PartialOrd for Near {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// The points that a search has seen, by the number of the search.
-#[derive(Default)]
-struct Seen {
-    marks: Vec<u32>,
-    search: u32,
-}
-
-impl Seen {
-    fn begin(&mut self, points: usize) {
-        if self.marks.len() < points {
-            self.marks.resize(points, 0);
-        }
-        self.search = self.search.wrapping_add(1);
-        if self.search == 0 {
-            self.marks.fill(0);
-            self.search = 1;
-        }
-    }
-
-    /// Whether this is the first time.
-    fn first(&mut self, point: u32) -> bool {
-        let mark = &mut self.marks[point as usize];
-        let first = *mark != self.search;
-        *mark = self.search;
-        first
-    }
-}
-
-thread_local! {
-    static SEEN: RefCell<Seen> = RefCell::default();
-}
 
 /// The links. Points are numbered by the caller and never renumbered.
 #[derive(Debug, Clone, Default, PartialEq)]

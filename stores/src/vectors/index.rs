@@ -40,7 +40,7 @@ const SLACK: u64 = 64 << 20;
 
 /// The embedded vector index: everything in memory, durable in a directory that one process has at a time.
 ///
-/// Graphs are made in the background when searches gain by them; `stop` gives that up, and so does dropping the index. Nothing
+/// Graphs are made in the background when searches gain by them, and given up at [`Self::close`] or when the index is dropped. Nothing
 /// needs closing: an acknowledged write survives even a kill. [`VectorWrite::checkpoint`] before the end makes the next start faster.
 pub struct HnswIndex {
     inner: Arc<Inner>,
@@ -68,13 +68,13 @@ struct Files {
 }
 
 impl HnswIndex {
-    /// Opens the index of a directory, which is made where it is not there. `tasks` tracks the making of graphs, `stop` ends it.
+    /// Opens the index of a directory, which is made where it is not there.
     ///
     /// # Errors
     /// `Busy` where another process has the directory, `TooNew`, `ReadOnly`, `Full`, or `Unavailable`, each with the remedy. Damage is
     /// no error: see [`VectorWrite::needs_rebuild`].
-    pub async fn open(dir: &Path, tasks: TaskTracker, stop: &CancellationToken) -> StoreResult<Self> {
-        Self::open_with_slack(dir, tasks, stop, SLACK).await
+    pub async fn open(dir: &Path) -> StoreResult<Self> {
+        Self::open_with_slack(dir, SLACK).await
     }
 
     /// As [`Self::open`], but the journal is written anew when it holds `slack` bytes that it does not need, and as many again
@@ -82,8 +82,7 @@ impl HnswIndex {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub async fn open_with_slack(dir: &Path, tasks: TaskTracker, stop: &CancellationToken, slack: u64) -> StoreResult<Self> {
-        let stop = stop.child_token();
+    pub async fn open_with_slack(dir: &Path, slack: u64) -> StoreResult<Self> {
         let dir = dir.to_owned();
         let (inner, rebuild) = off_thread(move || {
             let state = RwLock::new(State::default());
@@ -105,14 +104,28 @@ impl HnswIndex {
             Ok((Inner { dir, journal: Mutex::new(files), state }, rebuild))
         })
         .await?;
+        let stop = CancellationToken::new();
         Ok(Self {
             inner: Arc::new(inner),
-            tasks,
+            tasks: TaskTracker::new(),
             growing: Arc::default(),
             rebuild,
             _stop_on_drop: stop.clone().drop_guard(),
             stop,
         })
+    }
+
+    /// Waits until no graph is being made.
+    pub async fn settled(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+
+    /// Gives up whatever is being made in the background and waits until it has ended.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.settled().await;
     }
 
     /// The current revision's rows of a tenant.

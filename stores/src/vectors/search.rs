@@ -10,7 +10,7 @@ use std::{
 
 use nearcast_domain::ports::{Hit, VectorQuery};
 
-use super::{codes::Codes, dot::dot, graph::Near, shard::Shard};
+use super::{codes::Codes, dot::dot, near::Near, shard::Shard};
 
 /// With fewer points than this there is no graph: a scan is as fast, and exact.
 pub(super) const GRAPH_FROM: usize = 4096;
@@ -76,8 +76,10 @@ impl Shard {
         if let Some(rows) = filter.labelled
             && (rows.len() < SCAN_MAX || rows.len() < self.len() / 8)
         {
-            let points: BTreeSet<u32> =
+            let mut points: Vec<u32> =
                 rows.iter().filter(|r| !filter.excluded.contains(r)).filter_map(|r| self.point_of(*r)).collect();
+            points.sort_unstable();
+            points.dedup();
             return points.into_iter().map(near).collect();
         }
         let points = self.live_points();
