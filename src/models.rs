@@ -8,11 +8,12 @@ use anyhow::{Context, bail};
 use nearcast_domain::ports::{Embedder, ModelInfo};
 use nearcast_embed::{
     EngineHandle, LazyEmbedder, ModelStore, SchedulerConfig,
-    registry::{DEFAULT_MODEL, ModelState, STATIC_MODEL, default_cache_dir},
+    registry::{DEFAULT_MODEL, ModelState, default_cache_dir},
 };
 
 use crate::{config::ModelConfig, progress::Progress};
 
+const STATIC_MODEL: &str = "static";
 /// What `model.name` says when the program is to choose.
 pub const AUTO: &str = "auto";
 

@@ -30,7 +30,8 @@ fn import_killed_at_random_moments() {
     let mut rng = fastrand::Rng::with_seed(8);
     let mut kills = 0;
     for _ in 0..KILLS {
-        let mut child = Running(nearcast(&shaken, &["import", file]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let mut child =
+            Running(nearcast(&shaken, &["import", file]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         std::thread::sleep(whole.mul_f64(rng.f64()));
         kills += usize::from(child.0.try_wait().unwrap().is_none());
         drop(child);

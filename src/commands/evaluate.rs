@@ -66,8 +66,8 @@ pub async fn run(args: EvaluateArgs, mut config: Config, cancel: CancellationTok
 async fn recommend(recommender: &Recommender, tenant: &Tenant, user: &str, k: usize) -> anyhow::Result<Vec<ItemId>> {
     let user = nearcast_domain::UserId::parse(user).map_err(|e| anyhow::anyhow!("user_id {e}"))?;
     let query = Query { k, cache: false, ..Query::default() };
-    let answer = recommender.recommend(tenant, &user, &query).await;
-    Ok(answer.recommendations.into_iter().map(|r| ItemId::trusted(r.item_id)).collect())
+    let answer = recommender.recommend(tenant, &user, &query).await?;
+    Ok(answer.recommendations.into_iter().map(|r| r.item_id).collect())
 }
 
 fn table(f: &Figures) -> String {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use nearcast_domain::{
     ErrorKind,
-    ports::{EventSource, Progress as _},
+    ports::Progress as _,
 };
 use nearcast_ingest::IngestError;
 use tokio::net::TcpListener;
@@ -92,8 +92,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
 /// Works off the log until told to stop. A full disk or a store that is read-only is waited for: serving goes on.
 async fn work(app: &App, stop: &CancellationToken) -> anyhow::Result<()> {
     loop {
-        let mut source = app.log.source().await?;
-        match app.worker.run(&mut *source, stop).await {
+        let mut source = app.log.source();
+        match app.worker.run(&mut source, stop).await {
             Ok(_) => return Ok(()),
             Err(IngestError::Store(e)) if matches!(e.kind, ErrorKind::Full | ErrorKind::ReadOnly) => {
                 tracing::error!(error = %e, "events wait in the log until there is room again");
@@ -139,8 +139,7 @@ pub async fn ingest(args: IngestArgs, config: Config, cancel: CancellationToken)
 /// Works until the log is empty.
 pub async fn drain(app: &App, cancel: &CancellationToken) -> anyhow::Result<()> {
     let stop = cancel.child_token();
-    let mut source = app.log.source().await?;
-    let source: &mut dyn EventSource = &mut *source;
+    let mut source = app.log.source();
     let empty = async {
         while app.log.lag().await? > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -148,7 +147,7 @@ pub async fn drain(app: &App, cancel: &CancellationToken) -> anyhow::Result<()> 
         stop.cancel();
         anyhow::Ok(())
     };
-    let (worked, waited) = tokio::join!(app.worker.run(source, &stop), async {
+    let (worked, waited) = tokio::join!(app.worker.run(&mut source, &stop), async {
         tokio::select! {
             waited = empty => waited,
             () = stop.cancelled() => Ok(()),

@@ -6,7 +6,7 @@ mod load;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-pub use load::{ConfigError, load};
+pub use load::load;
 use nearcast_domain::{profile::ProfileRule, taste::Taste};
 use nearcast_ingest::IngestConfig;
 use nearcast_pipelines::UpkeepConfig;
@@ -105,7 +105,7 @@ impl Config {
         self.ingest.validate()?;
         self.taste.validate()?;
         self.profile.validate()?;
-        self.serve.validate()?;
+        self.serve.validate().map_err(|e| e.to_string())?;
         self.upkeep.validate()?;
         if self.model.dir.is_some() && self.model.name != "auto" {
             return Err("model.dir and model.name exclude each other: leave one of them out".into());

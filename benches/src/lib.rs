@@ -1,1 +1,0 @@
-//! Benchmarks, load scenarios and side-by-side runs. Never depended on.
