@@ -1,1 +1,13 @@
 //! Backends of the ports: one module a port, one file a backend.
+//!
+//! A backend knows its store and nothing of ingestion, serving or jobs. Which one is used is decided where the program is
+//! wired, never here.
+
+pub mod cache;
+pub mod dead_letters;
+pub mod engagement;
+pub mod graph;
+pub mod ledger;
+pub mod log;
+mod sqlite;
+pub mod vectors;

@@ -3,6 +3,12 @@
 //! Compiled with the feature `testing` only; nothing here is used in production.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-pub mod embedder;
-pub mod vectors;
 pub mod cache;
+pub mod dead_letters;
+pub mod embedder;
+pub mod engagement;
+pub mod events;
+pub mod graph;
+pub mod ledger;
+pub mod log;
+pub mod vectors;

@@ -1,0 +1,5 @@
+//! Backends of the dead letters.
+
+mod sqlite;
+
+pub use sqlite::SqliteDeadLetters;

@@ -1,0 +1,5 @@
+//! Backends of the engagement totals.
+
+mod sqlite;
+
+pub use sqlite::SqliteEngagement;

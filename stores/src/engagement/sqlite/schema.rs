@@ -1,0 +1,21 @@
+//! The tables of `engagement.db`.
+//!
+//! An item's hours lie together, the oldest first: trending reads them as ranges and adds them up in that order.
+
+use crate::sqlite::Schema;
+
+pub(super) const SCHEMA: Schema =
+    Schema { store: "engagement", application_id: 0x6e63_656e, migrations: &[VERSION_1], cache_kib: (16 * 1024, 4 * 1024) };
+
+const VERSION_1: &str = "
+CREATE TABLE tenants (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, half_life REAL, share REAL) STRICT;
+CREATE TABLE users (key INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, id TEXT NOT NULL, UNIQUE (tenant, id)) STRICT;
+CREATE TABLE items (key INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, id TEXT NOT NULL, UNIQUE (tenant, id)) STRICT;
+
+CREATE TABLE counted (user INTEGER NOT NULL, id TEXT NOT NULL, item INTEGER NOT NULL, hour INTEGER NOT NULL,
+  weight INTEGER NOT NULL, PRIMARY KEY (user, id)) STRICT, WITHOUT ROWID;
+CREATE TABLE totals (item INTEGER NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL, weight INTEGER NOT NULL,
+  PRIMARY KEY (item, hour)) STRICT, WITHOUT ROWID;
+CREATE TABLE labels (item INTEGER NOT NULL, category TEXT NOT NULL, PRIMARY KEY (item, category)) STRICT, WITHOUT ROWID;
+CREATE INDEX labels_by_category ON labels (category);
+";

@@ -1,0 +1,5 @@
+//! Backends of the graph.
+
+mod sqlite;
+
+pub use sqlite::SqliteGraph;

@@ -1,0 +1,205 @@
+//! What serving and jobs read of the graph.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::TryStreamExt as _;
+use nearcast_domain::{
+    ItemId, Tenant, Timestamp, UserId,
+    digest::Digest,
+    ports::{Edge, Neighbour, Touched},
+};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::packed::unpack;
+use crate::sqlite::{
+    Database,
+    names::{self, Names},
+    rows::{json, limit as rows_limit, place},
+};
+
+pub(super) async fn edges_of_users(
+    db: &Database,
+    tenant: &Tenant,
+    users: &[UserId],
+    limit: usize,
+) -> sqlx::Result<Vec<Vec<Edge>>> {
+    // The bound is the time of the last that is wanted: whatever shares its time is read too, and cut off below.
+    let sql = "SELECT j.key, i.id, e.weight, e.positive, e.first, e.last FROM tenants t CROSS JOIN json_each(?) j \
+               CROSS JOIN users u ON u.tenant = t.key AND u.id = j.value CROSS JOIN edges e INDEXED BY edges_by_user \
+               ON e.user = u.key AND e.last >= coalesce((SELECT last FROM edges INDEXED BY edges_by_user WHERE user = u.key \
+               ORDER BY last DESC LIMIT 1 OFFSET ?), -9223372036854775808) CROSS JOIN items i ON i.key = e.item WHERE t.name = ?";
+    let mut edges = vec![Vec::new(); users.len()];
+    for row in newest(db, sql, tenant, &json(users)?, users.len(), limit).await? {
+        let at = place(row.try_get(0)?);
+        if let Some(list) = edges.get_mut(at) {
+            list.push(edge(&row, users[at].clone(), ItemId::trusted(row.try_get::<&str, _>(1)?), 2)?);
+        }
+    }
+    for list in &mut edges {
+        list.sort_by(|a, b| b.last.cmp(&a.last).then_with(|| a.item.cmp(&b.item)));
+        list.truncate(limit);
+    }
+    Ok(edges)
+}
+
+pub(super) async fn edges_of_items(
+    db: &Database,
+    tenant: &Tenant,
+    items: &[ItemId],
+    limit: usize,
+) -> sqlx::Result<Vec<Vec<Edge>>> {
+    let sql = "SELECT j.key, u.id, e.weight, e.positive, e.first, e.last FROM tenants t CROSS JOIN json_each(?) j \
+               CROSS JOIN items i ON i.tenant = t.key AND i.id = j.value CROSS JOIN edges e INDEXED BY edges_by_item \
+               ON e.item = i.key AND e.last >= coalesce((SELECT last FROM edges INDEXED BY edges_by_item WHERE item = i.key \
+               ORDER BY last DESC LIMIT 1 OFFSET ?), -9223372036854775808) CROSS JOIN users u ON u.key = e.user WHERE t.name = ?";
+    let mut edges = vec![Vec::new(); items.len()];
+    for row in newest(db, sql, tenant, &json(items)?, items.len(), limit).await? {
+        let at = place(row.try_get(0)?);
+        if let Some(list) = edges.get_mut(at) {
+            list.push(edge(&row, UserId::trusted(row.try_get::<&str, _>(1)?), items[at].clone(), 2)?);
+        }
+    }
+    for list in &mut edges {
+        list.sort_by(|a, b| b.last.cmp(&a.last).then_with(|| a.user.cmp(&b.user)));
+        list.truncate(limit);
+    }
+    Ok(edges)
+}
+
+async fn newest(
+    db: &Database,
+    sql: &'static str,
+    tenant: &Tenant,
+    asked: &str,
+    number: usize,
+    limit: usize,
+) -> sqlx::Result<Vec<SqliteRow>> {
+    if number == 0 || limit == 0 {
+        return Ok(Vec::new());
+    }
+    let mut reader = db.reader().await?;
+    sqlx::query(sql).bind(asked).bind(rows_limit(limit - 1)).bind(tenant.as_str()).fetch_all(&mut *reader).await
+}
+
+pub(super) async fn neighbours(
+    db: &Database,
+    tenant: &Tenant,
+    items: &[ItemId],
+    limit: usize,
+) -> sqlx::Result<Vec<Vec<Neighbour>>> {
+    let mut lists = vec![Vec::new(); items.len()];
+    if items.is_empty() {
+        return Ok(lists);
+    }
+    let sql = "SELECT j.key, n.list FROM tenants t CROSS JOIN json_each(?) j CROSS JOIN items i ON i.tenant = t.key \
+               AND i.id = j.value CROSS JOIN neighbours n ON n.item = i.key WHERE t.name = ?";
+    let mut reader = db.reader().await?;
+    for row in sqlx::query(sql).bind(json(items)?).bind(tenant.as_str()).fetch_all(&mut *reader).await? {
+        if let Some(list) = lists.get_mut(place(row.try_get(0)?)) {
+            *list = unpack(row.try_get(1)?, limit)?;
+        }
+    }
+    Ok(lists)
+}
+
+pub(super) async fn count(db: &Database, tenant: &Tenant) -> sqlx::Result<u64> {
+    let mut reader = db.reader().await?;
+    let found: Option<i64> = sqlx::query_scalar("SELECT edges FROM tenants WHERE name = ?")
+        .bind(tenant.as_str())
+        .fetch_optional(&mut *reader)
+        .await?;
+    Ok(found.unwrap_or(0).max(0) as u64)
+}
+
+pub(super) async fn scan(db: &Database, tenant: &Tenant) -> sqlx::Result<Vec<Edge>> {
+    let mut reader = db.reader().await?;
+    // One snapshot: the file's own numbers may be given to others once they are free.
+    let mut tx = sqlx::Connection::begin(&mut *reader).await?;
+    let Some(tenant) = names::tenant(&mut tx, tenant.as_str()).await? else { return Ok(Vec::new()) };
+    let users = all_names(&mut tx, Names::Users, tenant).await?;
+    let items = all_names(&mut tx, Names::Items, tenant).await?;
+    let sql = "SELECT e.user, e.item, e.weight, e.positive, e.first, e.last FROM users u CROSS JOIN edges e ON e.user = u.key \
+               WHERE u.tenant = ? ORDER BY u.id";
+    let mut edges: Vec<Edge> = Vec::new();
+    let mut rows = sqlx::query(sql).bind(tenant).fetch(&mut *tx);
+    while let Some(row) = rows.try_next().await? {
+        let (user, item): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        if let (Some(user), Some(item)) = (users.get(&user), items.get(&item)) {
+            edges.push(edge(&row, UserId::trusted(user.clone()), ItemId::trusted(item.clone()), 2)?);
+        }
+    }
+    for of_user in edges.chunk_by_mut(|a, b| a.user == b.user) {
+        of_user.sort_by(|a, b| a.item.cmp(&b.item));
+    }
+    Ok(edges)
+}
+
+async fn all_names(conn: &mut SqliteConnection, which: Names, tenant: i64) -> sqlx::Result<HashMap<i64, Arc<str>>> {
+    let sql = match which {
+        Names::Users => "SELECT key, id FROM users WHERE tenant = ?",
+        Names::Items => "SELECT key, id FROM items WHERE tenant = ?",
+    };
+    let rows = sqlx::query(sql).bind(tenant).fetch_all(conn).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<&str, _>(1)?.into()))).collect()
+}
+
+pub(super) async fn touched_tenants(db: &Database) -> sqlx::Result<Vec<Tenant>> {
+    let sql = "SELECT name FROM tenants t WHERE EXISTS (SELECT 1 FROM touched WHERE tenant = t.key) ORDER BY name";
+    let mut reader = db.reader().await?;
+    let rows = sqlx::query(sql).fetch_all(&mut *reader).await?;
+    rows.iter().map(|row| Ok(Tenant::trusted(row.try_get::<&str, _>(0)?))).collect()
+}
+
+pub(super) async fn touched(db: &Database, tenant: &Tenant, limit: usize) -> sqlx::Result<Touched> {
+    let mut reader = db.reader().await?;
+    let mut tx = sqlx::Connection::begin(&mut *reader).await?;
+    let upto: i64 = sqlx::query_scalar("SELECT last FROM marks").fetch_one(&mut *tx).await?;
+    let sql = "SELECT i.id FROM touched x CROSS JOIN items i ON i.key = x.item \
+               WHERE x.tenant = (SELECT key FROM tenants WHERE name = ?) ORDER BY x.mark, i.id LIMIT ?";
+    let rows = sqlx::query(sql).bind(tenant.as_str()).bind(rows_limit(limit)).fetch_all(&mut *tx).await?;
+    let items = rows.iter().map(|row| Ok(ItemId::trusted(row.try_get::<&str, _>(0)?))).collect::<sqlx::Result<_>>()?;
+    Ok(Touched { items, upto: upto.max(0) as u64 })
+}
+
+pub(super) async fn digest(db: &Database) -> sqlx::Result<Digest> {
+    let mut reader = db.reader().await?;
+    let mut tx = sqlx::Connection::begin(&mut *reader).await?;
+    let mut digest = Digest::default();
+    let sql = "SELECT t.name, u.id, i.id, e.weight, e.positive, e.first, e.last FROM edges e JOIN users u ON u.key = e.user \
+               JOIN items i ON i.key = e.item JOIN tenants t ON t.key = u.tenant";
+    let mut rows = sqlx::query(sql).fetch(&mut *tx);
+    let mut since = 0;
+    while let Some(row) = rows.try_next().await? {
+        let user = UserId::trusted(row.try_get::<&str, _>(1)?);
+        let item = ItemId::trusted(row.try_get::<&str, _>(2)?);
+        digest.add_edge(row.try_get(0)?, &edge(&row, user, item, 3)?);
+        since += 1;
+        if since % 1024 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(rows);
+    let sql = "SELECT t.name, i.id, n.list FROM neighbours n JOIN items i ON i.key = n.item JOIN tenants t ON t.key = i.tenant";
+    let mut rows = sqlx::query(sql).fetch(&mut *tx);
+    while let Some(row) = rows.try_next().await? {
+        digest.add_neighbours(row.try_get(0)?, row.try_get(1)?, &unpack(row.try_get(2)?, usize::MAX)?);
+        since += 1;
+        if since % 256 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(rows);
+    Ok(digest)
+}
+
+/// The columns weight, positive, first, last from `at` on.
+fn edge(row: &SqliteRow, user: UserId, item: ItemId, at: usize) -> sqlx::Result<Edge> {
+    Ok(Edge {
+        user,
+        item,
+        weight: row.try_get::<f64, _>(at)? as f32,
+        positive: row.try_get::<i64, _>(at + 1)? != 0,
+        first: Timestamp::from_millis(row.try_get(at + 2)?),
+        last: Timestamp::from_millis(row.try_get(at + 3)?),
+    })
+}

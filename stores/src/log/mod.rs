@@ -1,0 +1,7 @@
+//! Backends of the event log, and of the positions of other sources.
+
+mod positions;
+mod sqlite;
+
+pub use positions::SqlitePositions;
+pub use sqlite::{LogSource, SqliteLog};

@@ -1,0 +1,62 @@
+//! Positions in one small SQLite file: how far a file was imported.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use nearcast_domain::{StoreResult, ports::Positions};
+
+use crate::sqlite::{Database, Schema};
+
+const SCHEMA: Schema = Schema {
+    store: "positions",
+    application_id: 0x6e63_706f,
+    migrations: &["CREATE TABLE positions (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"],
+    cache_kib: (256, 256),
+};
+
+/// `positions.db`.
+pub struct SqlitePositions {
+    db: Database,
+}
+
+impl SqlitePositions {
+    /// Opens the file, making it where it is missing.
+    pub async fn open(path: &Path) -> StoreResult<Self> {
+        Ok(Self { db: Database::open(path, &SCHEMA).await? })
+    }
+
+    /// Tidies up before the end of the process. Not needed for safety.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+
+    async fn read(&self, key: &str) -> sqlx::Result<Option<String>> {
+        let mut reader = self.db.reader().await?;
+        sqlx::query_scalar("SELECT value FROM positions WHERE key = ?").bind(key).fetch_optional(&mut *reader).await
+    }
+
+    async fn write(&self, key: &str, value: Option<&str>) -> sqlx::Result<()> {
+        let mut writer = self.db.writer().await;
+        let query = match value {
+            Some(value) => sqlx::query("INSERT OR REPLACE INTO positions (key, value) VALUES (?, ?)").bind(key).bind(value),
+            None => sqlx::query("DELETE FROM positions WHERE key = ?").bind(key),
+        };
+        query.execute(&mut *writer).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Positions for SqlitePositions {
+    async fn get(&self, key: &str) -> StoreResult<Option<String>> {
+        self.read(key).await.map_err(|e| self.db.error(e))
+    }
+
+    async fn set(&self, key: &str, value: &str) -> StoreResult<()> {
+        self.write(key, Some(value)).await.map_err(|e| self.db.error(e))
+    }
+
+    async fn remove(&self, key: &str) -> StoreResult<()> {
+        self.write(key, None).await.map_err(|e| self.db.error(e))
+    }
+}
