@@ -267,7 +267,24 @@ async fn half_a_write_is_no_damage() {
 }
 
 #[tokio::test]
-async fn refuses_a_second_process_and_a_newer_format() {
+async fn what_is_told_again_costs_nothing() {
+    let (dir, tenant) = (tempfile::tempdir().unwrap(), Tenant::default());
+    let all = rows(200, 8, 55);
+    let index = open(dir.path()).await;
+    index.upsert(&tenant, ITEMS, "r", &all).await.unwrap();
+    let length = || fs::metadata(dir.path().join("vectors-1.journal")).unwrap().len();
+    let before = length();
+    for batch in all.chunks(30) {
+        index.upsert(&tenant, ITEMS, "r", batch).await.unwrap();
+    }
+    assert_eq!(length(), before);
+    let twice = [VectorRow { vector: all[1].vector.clone(), ..all[0].clone() }, all[0].clone()];
+    index.upsert(&tenant, ITEMS, "r", &twice).await.unwrap();
+    assert_eq!(index.get(&tenant, ITEMS, &[all[0].id.clone()]).await.unwrap(), [Some(all[0].vector.clone())]);
+}
+
+#[tokio::test]
+async fn refuses_a_second_process() {
     let (dir, tenant) = (tempfile::tempdir().unwrap(), Tenant::default());
     let index = open(dir.path()).await;
     index.upsert(&tenant, ITEMS, "r", &rows(2, 8, 61)).await.unwrap();
@@ -275,6 +292,9 @@ async fn refuses_a_second_process_and_a_newer_format() {
     assert_eq!(again.kind, ErrorKind::Busy);
     assert!(again.message.contains("another process"), "{again}");
 }
+
+/// How many rows the killed process writes again each time.
+const AGAIN: usize = 8;
 
 /// Not a test of its own: [`a_killed_process_loses_nothing`] runs it and kills it.
 #[tokio::test]
@@ -284,16 +304,14 @@ async fn writes_until_it_is_killed() {
     let tenant = Tenant::default();
     let index = HnswIndex::open_with_slack(Path::new(&dir), 100_000).await.unwrap();
     assert!(!index.needs_rebuild().await.unwrap());
-    let first = index.count(&tenant, ITEMS).await.unwrap();
+    let first = index.count(&tenant, ITEMS).await.unwrap().saturating_sub(AGAIN as u64);
     for n in first.. {
         let mut rng = fastrand::Rng::with_seed(n);
-        // One row stays; one is written again and again, so that the journal is rewritten now and then.
-        let row = |id: String, rng: &mut fastrand::Rng| VectorRow { id, vector: random_unit(rng, 64), labels: vec![] };
-        let batch = [
-            row(format!("n{n:06}"), &mut rng),
-            row("n000000".into(), &mut fastrand::Rng::with_seed(0)),
-            row("n000000".into(), &mut fastrand::Rng::with_seed(0)),
-        ];
+        // One row is new and stays; others are written again and again, so that the journal is rewritten now and then.
+        let mut batch = vec![VectorRow { id: format!("n{n:06}"), vector: random_unit(&mut rng, 64), labels: vec![] }];
+        for i in 0..AGAIN {
+            batch.push(VectorRow { id: format!("again{i}"), vector: random_unit(&mut rng, 64), labels: vec![] });
+        }
         index.upsert(&tenant, ITEMS, "r", &batch).await.unwrap();
         println!("\nacknowledged {n}");
     }
@@ -325,10 +343,12 @@ async fn a_killed_process_loses_nothing() {
         let index = open(dir.path()).await;
         assert!(!index.needs_rebuild().await.unwrap());
         let count = index.count(&tenant, ITEMS).await.unwrap();
-        assert!(count > last, "{count} rows, but row {last} was acknowledged");
+        assert!(count > last + AGAIN as u64, "{count} rows, but row {last} was acknowledged");
         for n in 0..=last {
             let expected = random_unit(&mut fastrand::Rng::with_seed(n), 64);
             assert_eq!(index.get(&tenant, ITEMS, &[format!("n{n:06}")]).await.unwrap(), [Some(expected)]);
         }
     }
+    assert_eq!(files(dir.path()).iter().filter(|f| f.ends_with(".journal")).count(), 1);
+    assert!(!dir.path().join("vectors-1.journal").exists(), "the journal was never rewritten, so no kill can have met that");
 }

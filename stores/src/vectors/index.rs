@@ -308,6 +308,10 @@ impl VectorWrite for HnswIndex {
         self.change(move |files, state| {
             read(state).check(&revision, &rows)?;
             let key = (revision, collection, tenant);
+            let rows = read(state).changed(&key, rows);
+            if rows.is_empty() {
+                return Ok(());
+            }
             files.journal.append(&upserts(&key, &rows))?;
             let (revision, collection, tenant) = key;
             apply(state, Record::Upsert { tenant, collection, revision, rows });

@@ -17,50 +17,15 @@ use std::{
 
 use nearcast_domain::{ErrorKind, StoreError, StoreResult};
 
-use super::record::{Reader, Record, Writer, checksum};
+use super::{
+    head::{Head, HeadFound, VERSION, read_head},
+    record::{Reader, Record, Writer, checksum},
+};
 
-/// The layout of a slot of the head is the same in every version.
-const MAGIC: &[u8; 8] = b"NCVECTOR";
-const VERSION: u32 = 1;
-/// Magic, version, generation, length, sequence, checksum.
-const SLOT: usize = 8 + 4 + 8 + 8 + 8 + 8;
-/// The two slots of the head lie on pages of their own and are written in turn.
-const SLOTS_AT: [u64; 2] = [0, 4096];
 /// Length and checksum before each record.
 const FRAME: usize = 4 + 8;
 /// No record is longer.
 const RECORD_MAX: usize = 1 << 30;
-
-/// What the head says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
-    generation: u64,
-    length: u64,
-    sequence: u64,
-}
-
-impl Head {
-    fn to_bytes(self) -> Vec<u8> {
-        let mut w = Writer(MAGIC.to_vec());
-        w.u32(VERSION);
-        w.u64(self.generation);
-        w.u64(self.length);
-        w.u64(self.sequence);
-        let sum = checksum(&w.0);
-        w.u64(sum);
-        w.0
-    }
-
-    /// The version and the head, where the bytes are whole.
-    fn from_bytes(bytes: &[u8]) -> Option<(u32, Self)> {
-        let body = bytes.get(..SLOT - 8)?;
-        let mut r = Reader(bytes);
-        let whole = r.bytes(8)? == MAGIC;
-        let version = r.u32()?;
-        let head = Self { generation: r.u64()?, length: r.u64()?, sequence: r.u64()? };
-        (whole && r.u64()? == checksum(body)).then_some((version, head))
-    }
-}
 
 /// The open files. One process at a time has them.
 #[derive(Debug)]
@@ -214,7 +179,7 @@ impl Journal {
     }
 
     fn write_head(&mut self, head: Head) -> io::Result<()> {
-        write_at(&self.head_file, &head.to_bytes(), SLOTS_AT[(head.sequence % 2) as usize])?;
+        write_at(&self.head_file, &head.to_bytes(), head.place())?;
         self.head = head;
         Ok(())
     }
@@ -257,28 +222,6 @@ impl Journal {
             }
         }
     }
-}
-
-enum HeadFound {
-    None,
-    Torn,
-    TooNew(u32),
-    Whole(Head),
-}
-
-fn read_head(mut file: &File) -> io::Result<HeadFound> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.take(SLOTS_AT[1] + SLOT as u64).read_to_end(&mut bytes)?;
-    if bytes.is_empty() {
-        return Ok(HeadFound::None);
-    }
-    let whole = SLOTS_AT.iter().filter_map(|at| Head::from_bytes(bytes.get(*at as usize..)?));
-    Ok(match whole.max_by_key(|(_, head)| head.sequence) {
-        None => HeadFound::Torn,
-        Some((version, _)) if version > VERSION => HeadFound::TooNew(version),
-        Some((_, head)) => HeadFound::Whole(head),
-    })
 }
 
 /// The next record and how many bytes it took, or `None` where no whole one follows.

@@ -15,6 +15,7 @@ mod dot;
 mod dump;
 mod graph;
 mod grow;
+mod head;
 mod index;
 mod journal;
 mod near;

@@ -134,12 +134,17 @@ impl Shard {
         (0..self.points.len() as u32).filter(|p| !self.points[*p as usize].is_empty())
     }
 
+    /// Whether a row is held just so.
+    pub(super) fn holds(&self, row: &VectorRow) -> bool {
+        self.get(&row.id).is_some_and(|old| {
+            same_bits(&old.vector, &row.vector)
+                && old.labels.iter().map(AsRef::as_ref).eq(row.labels.iter().map(String::as_str))
+        })
+    }
+
     /// Sets a row. Its dimension was checked.
     pub(super) fn upsert(&mut self, row: VectorRow, shared: &mut HashMap<String, Arc<str>>) {
-        if let Some(old) = self.get(&row.id)
-            && same_bits(&old.vector, &row.vector)
-            && old.labels.iter().map(AsRef::as_ref).eq(row.labels.iter().map(String::as_str))
-        {
+        if self.holds(&row) {
             return;
         }
         self.delete(&row.id);

@@ -2,7 +2,7 @@
 //! whether they come from a caller or from the journal, so that a restart ends where the process ended.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -68,6 +68,18 @@ impl State {
             check_unit(&row.vector).map_err(|e| StoreError { message: format!("`{}`: {}", row.id, e.message), ..e })?;
         }
         Ok(())
+    }
+
+    /// The rows that are not held already just so, each id once. What is told again costs nothing.
+    pub(super) fn changed(&self, key: &Key, mut rows: Vec<VectorRow>) -> Vec<VectorRow> {
+        let mut seen = HashSet::new();
+        // From the end: the last of equal ids stands.
+        let mut last: Vec<bool> = rows.iter().rev().map(|r| seen.insert(r.id.as_str())).collect();
+        last.reverse();
+        let shard = self.shards.get(key).map(|s| read(s));
+        let mut last = last.into_iter();
+        rows.retain(|r| last.next() == Some(true) && !shard.as_ref().is_some_and(|s| s.holds(r)));
+        rows
     }
 
     /// About how many bytes the rows take in the journal.
