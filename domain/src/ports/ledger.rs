@@ -113,7 +113,8 @@ pub struct ErasureRecord {
     pub tenant: Tenant,
     /// Who.
     pub user: UserId,
-    /// No event up to this time comes back: the later of the erasure's own time and the newest event that was erased.
+    /// No event up to this time comes back: the latest of the erasure's own time, the newest event that was erased, and the newest
+    /// that was refused as a conflict before (a replay would let it in, now that its rival is gone).
     pub until: Timestamp,
 }
 

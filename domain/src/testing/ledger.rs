@@ -371,6 +371,13 @@ async fn erasing(store: &dyn LedgerWrite) {
     assert_eq!(store.append(&[m.erasure("u", 60)], R).await.unwrap(), [New]);
     assert_eq!(ids(&history(store, &m, "u").await), [] as [&str; 0]);
     assert_eq!(record(&store.erasures().await.unwrap()), Some(at(60)));
+    // What was refused as a conflict is not let in by a replay now that its rival is gone.
+    let rivals = [m.view("x", "w", "i", 1), m.view("x", "w", "j", 24), m.erasure("w", 2)];
+    assert_eq!(store.append(&rivals[..2], R).await.unwrap(), [New, Conflict]);
+    assert_eq!(store.append(&rivals[2..], R).await.unwrap(), [New]);
+    assert_eq!(store.append(&rivals, R).await.unwrap(), [Erased, Erased, Duplicate]);
+    let rivals = [m.view("x", "y", "i", 1), m.view("x", "y", "j", 24), m.erasure("y", 2), m.view("x", "y", "j", 24)];
+    assert_eq!(store.append(&rivals, R).await.unwrap(), [New, Conflict, New, Erased]);
     // Someone who was never seen can be erased too.
     assert_eq!(store.append(&[m.erasure("stranger", 5), m.erasure("stranger", 5)], R).await.unwrap(), [New, Duplicate]);
     assert_eq!(store.append(&[m.view("1", "stranger", "i", 5)], R).await.unwrap(), [Erased]);

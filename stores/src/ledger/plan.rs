@@ -88,7 +88,7 @@ pub(crate) struct KnownEvent {
 pub(crate) struct KnownUser {
     /// Nothing up to this time comes back.
     pub erased: Option<Timestamp>,
-    /// The newest event; needed only of those whom the batch erases.
+    /// The newest event that was kept or refused as a conflict; needed only of those whom the batch erases.
     pub newest: Option<Timestamp>,
 }
 
@@ -134,6 +134,9 @@ pub(crate) struct Plan<'a> {
     pub late_vectors: Vec<(i64, Vector)>,
     /// By user: until when they are erased now, where the batch erased them.
     pub erased: Vec<Option<Timestamp>>,
+    /// By user: the newest of their events that was refused as a conflict. A later erasure covers it, or it would be let in when
+    /// the log is replayed and the event that it was in conflict with is gone.
+    pub refused: Vec<Option<Timestamp>>,
     /// By item.
     pub items: Vec<ItemChange<'a>>,
 }
@@ -165,6 +168,7 @@ pub(crate) fn plan<'a>(batch: &Batch<'a>, known: Known<'a>) -> Plan<'a> {
     let mut pending: Vec<Pending> = Vec::with_capacity(batch.appends.len());
     let mut late: Vec<(usize, i64, Vector)> = Vec::new();
     let mut erased = vec![None; users.len()];
+    let mut refused: Vec<Option<Timestamp>> = vec![None; users.len()];
     let mut changes = vec![ItemChange::default(); items.len()];
     let mut outcomes = Vec::with_capacity(batch.appends.len());
     for (index, (append, &(user, item))) in batch.appends.iter().zip(&batch.slots).enumerate() {
@@ -177,7 +181,7 @@ pub(crate) fn plan<'a>(batch: &Batch<'a>, known: Known<'a>) -> Plan<'a> {
                 } else {
                     let until = [Some(e.timestamp), state.newest, state.erased].into_iter().flatten().max();
                     (state.erased, state.newest) = (until, None);
-                    erased[user] = until;
+                    (erased[user], refused[user]) = (until, None);
                     *life += 1;
                     Appended::New
                 }
@@ -195,7 +199,11 @@ pub(crate) fn plan<'a>(batch: &Batch<'a>, known: Known<'a>) -> Plan<'a> {
                 }
                 let vector = append.vector.as_ref().filter(|_| message);
                 match seen.get(&(user, *life, message, id)) {
-                    Some((hash, _)) if *hash != append.hash => Appended::Conflict,
+                    Some((hash, _)) if *hash != append.hash => {
+                        state.newest = state.newest.max(Some(timestamp));
+                        refused[user] = refused[user].max(Some(timestamp));
+                        Appended::Conflict
+                    }
                     Some((_, place)) => {
                         match (place, vector) {
                             (Place::Pending(at), Some(v)) => {
@@ -220,7 +228,7 @@ pub(crate) fn plan<'a>(batch: &Batch<'a>, known: Known<'a>) -> Plan<'a> {
     let alive = |p: &Pending| users[p.user].1 == p.life;
     let late_vectors = late.into_iter().filter(|(user, ..)| users[*user].1 == 0).map(|(_, key, v)| (key, v)).collect();
     let events = pending.into_iter().filter(alive).map(|p| (p.index, p.vector)).collect();
-    Plan { outcomes, events, late_vectors, erased, items: changes }
+    Plan { outcomes, events, late_vectors, erased, refused, items: changes }
 }
 
 fn state_item<'a>(append: &'a Append, new: &Item, known: &mut Option<KnownItem>, change: &mut ItemChange<'a>) -> Appended {

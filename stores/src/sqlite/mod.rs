@@ -178,3 +178,57 @@ async fn migrate(conn: &mut SqliteConnection, path: &Path, schema: &Schema) -> S
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: Schema =
+        Schema { store: "test", application_id: 7, migrations: &["CREATE TABLE t (x BLOB)"], cache_kib: (64, 64) };
+
+    async fn fill(db: &Database) -> sqlx::Result<u64> {
+        let mut writer = db.writer().await;
+        let mut tx = begin(&mut writer).await?;
+        sqlx::query("INSERT INTO t VALUES (zeroblob(400000))").execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(1)
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_survived() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(&dir.path().join("x.db"), &SCHEMA).await.unwrap();
+        let limit = |pages: u32| format!("PRAGMA max_page_count = {pages}");
+        sqlx::raw_sql(AssertSqlSafe(limit(50))).execute(&mut *db.writer().await).await.unwrap();
+        let e = db.error(fill(&db).await.unwrap_err());
+        assert_eq!(e.kind, ErrorKind::Full, "{e}");
+        assert!(e.message.contains("make room"), "{e}");
+        sqlx::raw_sql(AssertSqlSafe(limit(5000))).execute(&mut *db.writer().await).await.unwrap();
+        fill(&db).await.unwrap();
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut *db.reader().await.unwrap()).await.unwrap();
+        assert_eq!(rows, 1, "nothing of the failed transaction is left");
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(&dir.path().join("x.db"), &SCHEMA).await.unwrap();
+        let done = sqlx::query("DELETE FROM t").execute(&mut *db.reader().await.unwrap()).await;
+        assert_eq!(db.error(done.unwrap_err()).kind, ErrorKind::ReadOnly);
+    }
+
+    #[tokio::test]
+    async fn versions_are_added_to_an_older_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        fill(&Database::open(&path, &SCHEMA).await.unwrap()).await.unwrap();
+        let newer =
+            Schema { migrations: &["CREATE TABLE t (x BLOB)", "ALTER TABLE t ADD COLUMN y; UPDATE t SET y = 5"], ..SCHEMA };
+        let db = Database::open(&path, &newer).await.unwrap();
+        let y: i64 = sqlx::query_scalar("SELECT y FROM t").fetch_one(&mut *db.reader().await.unwrap()).await.unwrap();
+        assert_eq!(y, 5);
+        drop(db);
+        let Err(e) = Database::open(&path, &SCHEMA).await else { panic!("an older program must refuse it") };
+        assert_eq!(e.kind, ErrorKind::TooNew);
+    }
+}

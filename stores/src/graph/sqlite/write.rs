@@ -18,6 +18,8 @@ use crate::sqlite::{
 struct EdgeRow {
     user: i64,
     item: i64,
+    /// Neither the user nor the item is new to the file.
+    may_exist: bool,
     weight: f64,
     positive: bool,
     first: i64,
@@ -33,14 +35,17 @@ pub(super) async fn set_edges(db: &Database, tenant: &Tenant, edges: &[Edge]) ->
     let mut writer = db.writer().await;
     let mut tx = begin(&mut writer).await?;
     let tenant = names::intern_tenant(&mut tx, tenant.as_str()).await?;
-    let users = names::intern(&mut tx, Names::Users, tenant, &users).await?;
-    let items = names::intern(&mut tx, Names::Items, tenant, &items).await?;
+    let old_users = names::find(&mut tx, Names::Users, tenant, &users).await?;
+    let old_items = names::find(&mut tx, Names::Items, tenant, &items).await?;
+    let (users, _) = names::add_missing(&mut tx, Names::Users, tenant, &users, &old_users).await?;
+    let (items, _) = names::add_missing(&mut tx, Names::Items, tenant, &items, &old_items).await?;
     let mut rows: Vec<EdgeRow> = edges
         .iter()
         .zip(user_of.iter().zip(&item_of))
         .map(|(e, (u, i))| EdgeRow {
             user: users[*u],
             item: items[*i],
+            may_exist: old_users[*u].is_some() && old_items[*i].is_some(),
             weight: f64::from(e.weight),
             positive: e.positive,
             first: e.first.millis(),
@@ -77,15 +82,18 @@ type Content = (u64, bool, i64, i64);
 async fn stored(conn: &mut SqliteConnection, rows: &[EdgeRow]) -> sqlx::Result<HashMap<(i64, i64), Content>> {
     // By user, each with the items: the numbers are read once by SQLite, and a user's edges lie together.
     let mut asked: Vec<(i64, Vec<i64>)> = Vec::new();
-    for row in rows {
+    for row in rows.iter().filter(|r| r.may_exist) {
         match asked.last_mut() {
             Some((user, items)) if *user == row.user => items.push(row.item),
             _ => asked.push((row.user, vec![row.item])),
         }
     }
+    if asked.is_empty() {
+        return Ok(HashMap::new());
+    }
     let sql = "SELECT e.user, e.item, e.weight, e.positive, e.first, e.last FROM json_each(?) a \
                CROSS JOIN json_each(a.value, '$[1]') b CROSS JOIN edges e ON e.user = a.value ->> 0 AND e.item = b.value";
-    let mut known = HashMap::new();
+    let mut known = HashMap::with_capacity(rows.len());
     for row in sqlx::query(sql).bind(json(&asked)?).fetch_all(conn).await? {
         let content = (row.try_get::<f64, _>(2)?.to_bits(), row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
         known.insert((row.try_get(0)?, row.try_get(1)?), content);

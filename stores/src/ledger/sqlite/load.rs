@@ -98,12 +98,13 @@ pub(super) async fn known<'a>(
         keys.users.iter().enumerate().filter_map(|(i, k)| k.filter(|_| batch.erases[i]).map(|k| (i, k))).collect();
     if !erased.is_empty() {
         let sql = "SELECT j.key, (SELECT max(timestamp) FROM engagements WHERE user = j.value), \
-                   (SELECT max(timestamp) FROM messages WHERE user = j.value) FROM json_each(?) j";
+                   (SELECT max(timestamp) FROM messages WHERE user = j.value), u.refused \
+                   FROM json_each(?) j CROSS JOIN users u ON u.key = j.value";
         let list = json(&erased.iter().map(|e| e.1).collect::<Vec<_>>())?;
         for row in sqlx::query(sql).bind(list).fetch_all(&mut *conn).await? {
             if let Some((user, _)) = erased.get(place(row.try_get(0)?)) {
-                let (engaged, wrote): (Option<i64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
-                users[*user].newest = engaged.max(wrote).map(Timestamp::from_millis);
+                let times: [Option<i64>; 3] = [row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
+                users[*user].newest = times.into_iter().flatten().max().map(Timestamp::from_millis);
             }
         }
     }

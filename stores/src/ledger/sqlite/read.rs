@@ -116,7 +116,7 @@ pub(super) async fn engaged(db: &Database, tenant: &Tenant, user: &UserId, items
     let sql = concat!(
         "SELECT j.key FROM tenants t CROSS JOIN users u ON u.tenant = t.key AND u.id = ? CROSS JOIN json_each(?) j \
          CROSS JOIN items n ON n.tenant = t.key AND n.id = j.value WHERE t.name = ? \
-         AND EXISTS (SELECT 1 FROM engagements e WHERE e.item = n.key AND e.user = u.key)"
+         AND EXISTS (SELECT 1 FROM engagements e INDEXED BY engagements_by_item WHERE e.item = n.key AND e.user = u.key)"
     );
     let mut reader = db.reader().await?;
     let rows = sqlx::query(sql).bind(user.as_str()).bind(json(items)?).bind(tenant.as_str());
@@ -151,7 +151,7 @@ pub(super) async fn pairs(db: &Database, tenant: &Tenant, pairs: &[(UserId, Item
         "SELECT a.key, b.key, e.id, e.source, e.kind, e.value, e.timestamp FROM json_each(?) a CROSS JOIN users u ON u.tenant = ",
         tenant!(),
         " AND u.id = a.value ->> 0 CROSS JOIN json_each(a.value, '$[1]') b CROSS JOIN items n ON n.tenant = u.tenant \
-         AND n.id = b.value CROSS JOIN engagements e ON e.item = n.key AND e.user = u.key"
+         AND n.id = b.value CROSS JOIN engagements e INDEXED BY engagements_by_item ON e.item = n.key AND e.user = u.key"
     );
     let mut kinds = Kinds::default();
     let mut reader = db.reader().await?;

@@ -1,7 +1,7 @@
 //! The tables of `ledger.db`.
 //!
 //! A user's engagements lie together in the order of time: their history is one range of one tree. Messages about an item stand
-//! there too (`source` 1), so that engagements are asked for in one place.
+//! there too (`source` 1), so that engagements are asked for in one place. `refused` is the time of a user's newest conflict.
 
 use crate::sqlite::Schema;
 
@@ -11,7 +11,8 @@ pub(super) const SCHEMA: Schema =
 const VERSION_1: &str = "
 CREATE TABLE tenants (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
   users INTEGER NOT NULL DEFAULT 0, items INTEGER NOT NULL DEFAULT 0, events INTEGER NOT NULL DEFAULT 0) STRICT;
-CREATE TABLE users (key INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, id TEXT NOT NULL, UNIQUE (tenant, id)) STRICT;
+CREATE TABLE users (key INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, id TEXT NOT NULL, refused INTEGER,
+  UNIQUE (tenant, id)) STRICT;
 CREATE TABLE items (key INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, id TEXT NOT NULL, UNIQUE (tenant, id)) STRICT;
 
 CREATE TABLE engagements (

@@ -51,12 +51,17 @@ pub(super) async fn apply(
     revision: &str,
 ) -> sqlx::Result<()> {
     let changes = plan.items.iter().any(|c| c.state.is_some() || c.vector.is_some());
-    if plan.events.is_empty() && plan.late_vectors.is_empty() && !changes && plan.erased.iter().all(Option::is_none) {
+    if plan.events.is_empty()
+        && plan.late_vectors.is_empty()
+        && !changes
+        && plan.erased.iter().chain(&plan.refused).all(Option::is_none)
+    {
         return Ok(());
     }
     let mut counts = vec![Counts::default(); keys.tenants.len()];
     erase(conn, batch, &mut keys, &plan, &mut counts).await?;
     intern(conn, batch, &mut keys, &plan, &mut counts).await?;
+    refuse(conn, &keys, &plan).await?;
     let revision = revision_key(conn, revision, &plan).await?;
     events(conn, batch, &keys, &plan, revision, &mut counts).await?;
     items(conn, &keys, &plan, revision, &mut counts).await?;
@@ -160,6 +165,19 @@ async fn intern(
         let (new, _) = names::add_missing(conn, Names::Items, tenant, &item_ids, &old_items).await?;
         item_places.iter().zip(new).for_each(|(place, key)| keys.items[*place] = Some(key));
     }
+    Ok(())
+}
+
+/// Notes the newest conflict of each user.
+async fn refuse(conn: &mut SqliteConnection, keys: &Keys, plan: &Plan<'_>) -> sqlx::Result<()> {
+    let refused: Vec<(i64, i64)> =
+        plan.refused.iter().zip(&keys.users).filter_map(|(time, key)| Some(((*key)?, (*time)?.millis()))).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let sql = "UPDATE users SET refused = j.time FROM (SELECT value ->> 0 AS key, value ->> 1 AS time FROM json_each(?)) j \
+               WHERE users.key = j.key AND (users.refused IS NULL OR users.refused < j.time)";
+    sqlx::query(sql).bind(json(&refused)?).execute(conn).await?;
     Ok(())
 }
 
