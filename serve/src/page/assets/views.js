@@ -22,17 +22,20 @@ export function face(node, id) {
   return node;
 }
 
+/** How many events of each sort the server tells. */
+const PAGE = 50;
+
 /** Who this is and how much is known of them. */
 export function who(id, known) {
   face(document.getElementById("me-face"), id);
   document.getElementById("me-name").textContent = nameOf(id);
-  const n = { m: known.messages?.length ?? 0, e: known.engagements?.length ?? 0 };
-  const more = (list, total) => (total > list ? total : list);
-  const words = [
-    counted(more(n.m, known.message_count ?? 0), "message"),
-    counted(more(n.e, known.engagement_count ?? 0), "action"),
-  ].join(" · ");
-  document.getElementById("me-sum").textContent = n.m + n.e ? `${id === nameOf(id) ? "" : `${id} · `}${words}` : "Nobody knows them yet";
+  const acts = (known.engagements ?? []).filter((e) => e.kind !== "message");
+  const n = { m: known.messages?.length ?? 0, e: acts.length };
+  // The server tells the latest of each; where it tells a full page, there may be more.
+  const words = [[n.m, "message"], [n.e, "action"]].map(([k, word]) => (k >= PAGE ? `${k} or more ${word}s` : counted(k, word))).join(" · ");
+  document.getElementById("me-sum").replaceChildren(
+    id === nameOf(id) ? "" : el("span", {}, id),
+    el("span", {}, n.m + n.e ? words : "Nobody knows them yet"));
 }
 
 /** What someone wrote and did, newest first, the actions on one item together. */
@@ -83,8 +86,7 @@ function reason(r, known, go) {
   const joined = (nodes) => nodes.flatMap((n, i) => (i === 0 ? [n] : [" and ", n]));
   if (r.source === "similar_users") {
     if (!names.length) return ["Because people near you chose it"];
-    const links = names.map((u) => el("button", { type: "button", class: "link", onclick: () => go(u) }, nameOf(u)));
-    return ["Because people near you, like ", ...joined(links), ", chose it"];
+    return ["Because people near you, like ", ...joined(names.map((u) => person(u, go))), ", chose it"];
   }
   if (r.source === "graph") {
     if (!names.length) return ["Because it goes with what you chose"];
@@ -101,17 +103,28 @@ function reason(r, known, go) {
   return [r.source];
 }
 
-const ALSO = {
-  graph: "goes with what you chose", similar_users: "chosen by people near you",
-  similar_text: "close to what you write", trending: "rising now", newest: "new",
-};
+const ALSO = { graph: "goes with what you chose", similar_text: "close to what you write", trending: "rising now", newest: "new" };
+/** The smallest share of a score that is worth a word. */
+const WORTH = 0.06;
+
+/** The other sources' parts, after the strongest. */
+function others(reasons, go) {
+  const parts = reasons.filter((r) => r.weight >= WORTH).slice(0, 2).map((r) => {
+    if (r.source !== "similar_users") return [ALSO[r.source] ?? r.source];
+    return r.via?.length ? ["chosen by people near you, like ", person(r.via[0], go)] : ["chosen by people near you"];
+  });
+  return el("span", { class: "soft" }, ...parts.flatMap((p, i) => [i === 0 ? "; also " : " and ", ...p]), ".");
+}
+
+/** A name that leads to the person. */
+const person = (id, go) => el("button", { type: "button", class: "link", onclick: () => go(id) }, nameOf(id));
+
 const ACTS = [["view", "View"], ["like", "Like"], ["purchase", "Buy"]];
 
 /** One recommendation. `act(kind, item)` is told of clicks. */
 export function card(r, place, known, go, act) {
   const { title, detail } = split(r.text, r.item_id);
   const [first, ...rest] = r.reasons ?? [];
-  const also = rest.filter((x) => x.weight >= 0.1).map((x) => ALSO[x.source] ?? x.source);
   const bar = el("span", { class: "bar", "aria-hidden": "true" }, (r.reasons ?? []).map((x) => {
     const piece = el("i", { class: x.source });
     piece.style.flexGrow = String(Math.max(x.weight, 0.03));
@@ -123,7 +136,7 @@ export function card(r, place, known, go, act) {
     el("div", { class: "acts", role: "group", "aria-label": title }, ACTS.map(([kind, label]) =>
       el("button", { type: "button", class: kind === "purchase" ? "buy" : "", "data-act": kind, onclick: () => act(kind, r, title) }, label))),
     detail ? el("p", { class: "detail" }, detail) : "",
-    el("p", { class: "why" }, bar, el("span", {}, first ? reason(first, known, go) : "", el("span", { class: "soft" }, also.length ? `; also ${also.join(", ")}.` : ".")),
+    el("p", { class: "why" }, bar, el("span", {}, first ? reason(first, known, go) : "", others(rest, go)),
       el("span", { class: "score num soft", title: "Score, 0 to 1" }, Number.isFinite(r.score) ? r.score.toFixed(2) : "")));
   return li;
 }
