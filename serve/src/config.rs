@@ -58,7 +58,7 @@ pub struct Weights {
     pub similar_users: f32,
     /// Items whose text is near.
     pub similar_text: f32,
-    /// What rises, times the share that fits the tenant.
+    /// What rises, times the share that fits the tenant and the person ([`crate::recommend::formulas::trending_share`]).
     pub trending: f32,
     /// What is new: only fills what the others leave empty.
     pub newest: f32,
@@ -70,18 +70,23 @@ pub struct Weights {
 pub struct SourceLimits {
     /// Share of the budget after which sources are no longer waited for, above 0, below 1.
     pub share: f64,
-    /// The newest of the user's own items that `graph` starts from.
+    /// The newest of the user's own items that are read at all: those that sources leave out, and that stay left out
+    /// while the ledger is away.
+    pub known_items: usize,
+    /// The newest of those that `graph` starts from.
     pub own_items: usize,
     /// Neighbours read for each of them.
     pub neighbours: usize,
-    /// How fast a user's older items lose weight: item number `r` from the newest counts `(r + 1)^-recency`.
+    /// How fast the user's older items lose weight: item number `r` from the newest counts `(1 + r)^-recency`.
     pub recency: f32,
     /// Near users that `similar_users` asks.
     pub users: usize,
     /// The newest items of each of them.
     pub items_per_user: usize,
-    /// Cosines are raised to this power: the higher, the more the nearest user decides.
-    pub nearness: f32,
+    /// How fast the older items of near users lose weight, as `recency`.
+    pub others_recency: f32,
+    /// The best of each source that go on to the filters.
+    pub candidates: usize,
     /// Items that `similar_text` proposes.
     pub texts: usize,
     /// Items that `trending` proposes.
@@ -92,6 +97,8 @@ pub struct SourceLimits {
     pub half_life_hours: f64,
     /// The share of trending in the blend, 0 to 1, for a tenant whose own was not fitted yet.
     pub trending_share: f32,
+    /// What trending weighs more for someone of whom nothing is known; for `h` known items, `1/(1 + h)` of it.
+    pub newcomer_share: f32,
     /// How long what rises is taken as known, in milliseconds.
     pub trending_fresh_ms: u64,
 }
@@ -155,7 +162,7 @@ impl Default for ServeConfig {
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { graph: 1.0, similar_users: 0.3, similar_text: 0.15, trending: 1.0, newest: 0.001 }
+        Self { graph: 1.0, similar_users: 0.1, similar_text: 0.3, trending: 1.0, newest: 0.001 }
     }
 }
 
@@ -163,17 +170,20 @@ impl Default for SourceLimits {
     fn default() -> Self {
         Self {
             share: 0.65,
-            own_items: 128,
-            neighbours: 64,
-            recency: 0.3,
-            users: 40,
-            items_per_user: 40,
-            nearness: 4.0,
-            texts: 100,
-            trending: 100,
+            known_items: 500,
+            candidates: 300,
+            own_items: 50,
+            neighbours: 100,
+            recency: 0.75,
+            users: 100,
+            items_per_user: 50,
+            others_recency: 0.5,
+            texts: 200,
+            trending: 200,
             trending_depth: 400,
             half_life_hours: 24.0 * 30.0,
             trending_share: 0.05,
+            newcomer_share: 0.6,
             trending_fresh_ms: 1_000,
         }
     }
@@ -239,6 +249,8 @@ impl ServeConfig {
             return Err(error("sources.share", "must lie above 0 and below 1"));
         }
         for (key, n) in [
+            ("known_items", s.known_items),
+            ("candidates", s.candidates),
             ("own_items", s.own_items),
             ("neighbours", s.neighbours),
             ("users", s.users),
@@ -249,7 +261,7 @@ impl ServeConfig {
         ] {
             within(&format!("sources.{key}"), n as u64, 1, 10_000)?;
         }
-        for (key, x) in [("recency", s.recency), ("nearness", s.nearness)] {
+        for (key, x) in [("recency", s.recency), ("others_recency", s.others_recency)] {
             if !(0.0..=64.0).contains(&x) {
                 return Err(error(&format!("sources.{key}"), "must lie between 0 and 64"));
             }
@@ -258,6 +270,7 @@ impl ServeConfig {
             return Err(error("sources.half_life_hours", "must be above 0"));
         }
         share("sources.trending_share", f64::from(s.trending_share))?;
+        share("sources.newcomer_share", f64::from(s.newcomer_share))?;
         within("sources.trending_fresh_ms", s.trending_fresh_ms, 1, 3_600_000)?;
         within("cache.ttl_ms", self.cache.ttl_ms, 0, 86_400_000)?;
         within("cache.stale_ms", self.cache.stale_ms, self.cache.ttl_ms, 7 * 86_400_000)?;

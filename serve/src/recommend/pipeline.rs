@@ -1,4 +1,4 @@
-//! A request as a list of stages: sources at once → merge → filters → scorer → selector → fill → answer.
+//! A request as a list of stages: sources at once → the best of each → merge → filters → scorer → selector → fill → answer.
 //!
 //! Never fails: a store that is away costs its source, and what is left is answered. Waits for nothing past the budget.
 
@@ -17,7 +17,7 @@ use super::{
     budget::{Budget, by},
     degraded::{Degraded, LEDGER},
     filters::{self, Rules, Verdict},
-    formulas::filler,
+    formulas::{filler, trending_share},
     items::Card,
     select,
     sources::{self, Answering, Ask, Asker, FillFrom},
@@ -48,6 +48,8 @@ struct Run<'a> {
     now: Timestamp,
     budget: Budget,
     degraded: Degraded,
+    /// Everything that was judged, so that nothing is proposed twice.
+    judged: HashSet<ItemId>,
     removed: Vec<Removed>,
     unverified: Vec<Candidate>,
 }
@@ -66,18 +68,18 @@ pub async fn run(on: &Recommender, tenant: &Tenant, asker: Asker<'_>, query: &Qu
         now: Timestamp::now(),
         budget,
         degraded: Degraded::default(),
+        judged: HashSet::new(),
         removed: Vec::new(),
         unverified: Vec::new(),
     };
     let proposals = run.ask_sources().await;
-    let pool = blend::merge(proposals);
+    let best = run.best_of_each(proposals);
+    let pool = blend::merge(best);
     let kept = run.filter(pool).await;
     let weights = run.weights().await;
     let scored = blend::score(kept, &weights, query.explain);
-    let mut seen: HashSet<ItemId> = scored.iter().map(|s| s.item.clone()).collect();
-    seen.extend(run.removed.iter().map(|r| r.item_id.clone()));
     let mut chosen = select::select(scored, query.k, on.config.diversity);
-    run.fill(&mut chosen, seen).await;
+    run.fill(&mut chosen).await;
     Outcome { recommendations: chosen.into_iter().map(recommendation).collect(), removed: run.removed, degraded: run.degraded }
 }
 
@@ -109,6 +111,30 @@ impl Run<'_> {
         proposals
     }
 
+    /// Stage 2: the best of each source. What the graph knows to be the asker's own is taken out before, so that it fills no
+    /// place that another could have.
+    fn best_of_each(&mut self, proposals: Vec<(Source, Vec<Proposal>)>) -> Vec<(Source, Vec<Proposal>)> {
+        let own = self.ask.own_if_known().filter(|_| self.ask.user.is_some() && !self.on.config.recommend_engaged);
+        let own: HashSet<&ItemId> = own.iter().flat_map(|own| own.iter().map(|o| &o.item)).collect();
+        let mut known: Vec<(Source, Vec<Proposal>)> = Vec::new();
+        let mut best = Vec::with_capacity(proposals.len());
+        for (source, mut found) in proposals {
+            if !own.is_empty() {
+                let theirs = found.extract_if(.., |p| own.contains(&p.item)).collect();
+                known.push((source, theirs));
+            }
+            found.truncate(self.on.config.sources.candidates);
+            best.push((source, found));
+        }
+        for candidate in blend::merge(known) {
+            let excluded = self.exclude.contains(&candidate.item);
+            let why = if excluded { RemovalName::Excluded } else { RemovalName::Engaged };
+            self.judged.insert(candidate.item.clone());
+            self.removed.push(removed(&candidate, why));
+        }
+        best
+    }
+
     /// What rose when that could last be read.
     async fn remembered_trending(&self) -> Vec<Proposal> {
         let list = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await;
@@ -116,13 +142,16 @@ impl Run<'_> {
         first.map(|(item, score)| Proposal { item: item.clone(), score: *score, via: Vec::new() }).collect()
     }
 
-    /// The weights of the blend: trending's is what fits the tenant, times the configured one.
+    /// The weights of the blend: the configured ones, trending's times what fits the tenant and the person.
     async fn weights(&self) -> Weights {
-        let share = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await.share;
-        Weights { trending: self.on.config.weights.trending * share, ..self.on.config.weights }
+        let config = &self.on.config;
+        let fitted = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await.share;
+        let own = self.ask.own_if_known().map_or(0, |own| own.len());
+        let share = trending_share(fitted, config.sources.newcomer_share, own);
+        Weights { trending: config.weights.trending * share, ..config.weights }
     }
 
-    /// Stage 3: keeps who may be recommended, takes down why the others may not.
+    /// Stage 4: keeps who may be recommended, takes down why the others may not.
     async fn filter(&mut self, pool: Vec<Candidate>) -> Vec<(Candidate, Arc<Card>)> {
         let items: Vec<ItemId> = pool.iter().map(|c| c.item.clone()).collect();
         let rules = Rules {
@@ -132,6 +161,7 @@ impl Run<'_> {
             ledger_ok: !self.degraded.holds(LEDGER),
         };
         let (verdicts, error) = filters::judge(&self.ask, &rules, &items, self.budget.at(FILTERS_UNTIL)).await;
+        self.judged.extend(items);
         if let Some(e) = error.filter(|_| rules.ledger_ok) {
             self.degraded.add(LEDGER, &e);
         }
@@ -146,9 +176,9 @@ impl Run<'_> {
         kept
     }
 
-    /// Stage 6: while the answer is not full, goes on with what rises, what is new, and the catalogue; at the very last,
+    /// Stage 7: while the answer is not full, goes on with what rises, what is new, and the catalogue; at the very last,
     /// and only for an answer that would be empty, with what could not be verified.
-    async fn fill(&mut self, chosen: &mut Vec<Scored>, mut seen: HashSet<ItemId>) {
+    async fn fill(&mut self, chosen: &mut Vec<Scored>) {
         let mut from = FillFrom::Trending;
         while chosen.len() < self.query.k && from != FillFrom::End {
             let ok =
@@ -156,7 +186,7 @@ impl Run<'_> {
             if self.budget.is_over() && ok.ledger && !chosen.is_empty() {
                 break;
             }
-            let filling = sources::fill(&self.ask, from, &seen, ok, self.budget.at(FILL_UNTIL)).await;
+            let filling = sources::fill(&self.ask, from, &self.judged, ok, self.budget.at(FILL_UNTIL)).await;
             from = filling.next;
             if let Some(e) = filling.error {
                 self.degraded.add(filling.source.name(), &e);
@@ -164,7 +194,6 @@ impl Run<'_> {
                     self.degraded.add(LEDGER, &e);
                 }
             }
-            seen.extend(filling.items.iter().cloned());
             let voice = |item| {
                 let voices = vec![blend::Voice { source: filling.source, score: 1.0, via: Vec::new() }];
                 Candidate { item, voices }

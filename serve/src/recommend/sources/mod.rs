@@ -111,7 +111,7 @@ impl<'a> Ask<'a> {
 }
 
 async fn own_items(on: &Recommender, tenant: &Tenant, user: &UserId) -> StoreResult<Arc<Vec<Own>>> {
-    let found = on.stores.graph.edges_of_users(tenant, std::slice::from_ref(user), on.config.sources.own_items).await?;
+    let found = on.stores.graph.edges_of_users(tenant, std::slice::from_ref(user), on.config.sources.known_items).await?;
     let edges = found.into_iter().next().unwrap_or_default();
     Ok(Arc::new(edges.into_iter().map(|e| Own { item: e.item, weight: e.weight, positive: e.positive }).collect()))
 }

@@ -1,4 +1,4 @@
-//! Items whose text is near the asker's vector, by cosine.
+//! Items whose text is near the asker's vector, by how far their cosine stands out among the near ones.
 //!
 //! Leaves out the asker's own items where those are known in time: a profile is made of them, so they would fill the list.
 
@@ -13,6 +13,7 @@ use nearcast_domain::{
 use tokio::time::timeout;
 
 use super::{Ask, CandidateSource};
+use crate::recommend::formulas::standing_out;
 
 /// How long it waits for the list of the asker's own items, which comes from another store.
 const PATIENCE: Duration = Duration::from_millis(10);
@@ -28,23 +29,17 @@ impl CandidateSource for SimilarText {
 
     async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Vec<Proposal>> {
         let Some(vector) = ask.vector().await? else { return Ok(Vec::new()) };
+        let wanted = ask.on.config.sources.texts;
         let mut exclude = Vec::new();
         if !ask.on.config.recommend_engaged
             && let Ok(Ok(own)) = timeout(PATIENCE, ask.own()).await
         {
             exclude = own.iter().map(|o| o.item.as_str().to_owned()).collect();
         }
-        let query = VectorQuery {
-            vector,
-            limit: ask.on.config.sources.texts,
-            label: ask.category.map(|c| c.as_ref().to_owned()),
-            exclude,
-        };
+        let query = VectorQuery { vector, limit: wanted + 1, label: ask.category.map(|c| c.as_ref().to_owned()), exclude };
         let hits = ask.on.stores.vectors.search(ask.tenant, Collection::Items, query).await?;
-        Ok(hits
-            .into_iter()
-            .filter(|h| h.score > 0.0)
-            .map(|h| Proposal { item: ItemId::trusted(h.id), score: h.score, via: Vec::new() })
-            .collect())
+        let hits = hits.into_iter().map(|h| (ItemId::trusted(h.id), h.score)).collect();
+        let near = standing_out(hits, wanted);
+        Ok(near.into_iter().map(|(item, score)| Proposal { item, score, via: Vec::new() }).collect())
     }
 }

@@ -1,4 +1,5 @@
-//! What users with a near profile liked: `Σ nearness(cosine) · edge's weight · recency` over their newest likings.
+//! What users with a near profile liked: `Σ standing · edge's weight · recency` over their newest likings, where standing
+//! is how far a user stands out among the near ones.
 //!
 //! Asks a bounded number of users for a bounded number of items, all in one call.
 
@@ -10,7 +11,7 @@ use nearcast_domain::{
 };
 
 use super::{Ask, CandidateSource};
-use crate::recommend::formulas::{Tally, nearness, recency};
+use crate::recommend::formulas::{Tally, recency, standing_out};
 
 /// The source `similar_users`.
 pub struct SimilarUsers;
@@ -25,13 +26,10 @@ impl CandidateSource for SimilarUsers {
         let limits = &ask.on.config.sources;
         let Some(vector) = ask.vector().await? else { return Ok(Vec::new()) };
         let exclude = ask.user.map(|u| u.as_str().to_owned()).into_iter().collect();
-        let query = VectorQuery { vector, limit: limits.users, label: None, exclude };
+        let query = VectorQuery { vector, limit: limits.users + 1, label: None, exclude };
         let near = ask.on.stores.vectors.search(ask.tenant, Collection::Users, query).await?;
-        let near: Vec<(UserId, f32)> = near
-            .into_iter()
-            .map(|h| (UserId::trusted(h.id), nearness(h.score, limits.nearness)))
-            .filter(|(_, voice)| *voice > 0.0)
-            .collect();
+        let near = near.into_iter().map(|h| (UserId::trusted(h.id), h.score)).collect();
+        let near = standing_out(near, limits.users);
         if near.is_empty() {
             return Ok(Vec::new());
         }
@@ -41,7 +39,7 @@ impl CandidateSource for SimilarUsers {
         for ((user, voice), edges) in near.iter().zip(&edges) {
             let via = user.shared();
             for (rank, edge) in edges.iter().filter(|e| e.positive).enumerate() {
-                tally.add(&edge.item, voice * edge.weight * recency(rank, limits.recency), &via);
+                tally.add(&edge.item, voice * edge.weight * recency(rank, limits.others_recency), &via);
             }
         }
         Ok(tally.proposals())
