@@ -9,15 +9,18 @@ const NEAR = 8;
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Who is shown, what is known of them, and the list as it stands. */
-const now = { user: null, known: {}, items: [], visit: new AbortController(), again: 0 };
+/** Who is shown, what is known of them, the list as it stands, and as it stood before the last change. */
+const now = { user: null, known: {}, items: [], baseline: [], visit: new AbortController(), again: 0 };
 
 /* ---- showing ---------------------------------------------------------------------------------------------------- */
 
-function showList(answer, took, changed) {
+/** Shows an answer. `changed`: because of an event; `again`: the same question once more, with what was missing. */
+function showList(answer, took, { changed, again }) {
   const cards = $("cards");
   const before = new Map([...cards.children].map((c) => [c.dataset.item, c.getBoundingClientRect().top]));
-  const places = new Map(now.items.map((id, i) => [id, i]));
+  if (!again) now.baseline = changed ? now.items : [];
+  const places = new Map(now.baseline.map((id, i) => [id, i]));
+  const marked = now.baseline.length > 0;
   const focused = document.activeElement?.closest?.(".card") ? document.activeElement.dataset.act : null;
 
   const rows = answer.recommendations.map((r, i) => views.card(r, i + 1, now.known, go, act));
@@ -28,8 +31,8 @@ function showList(answer, took, changed) {
   const moved = { fresh: 0, up: 0, down: 0 };
   rows.forEach((row, i) => {
     const was = places.get(row.dataset.item);
-    if (changed) mark(row, was, i, moved);
-    if (changed && !calm.matches) glide(row, before.get(row.dataset.item));
+    if (marked) mark(row, was, i, moved);
+    if (marked && !calm.matches) glide(row, before.get(row.dataset.item));
   });
   // The button that was pressed is gone with its item; the keyboard goes on at the head of the list.
   if (focused) (cards.querySelector(`[data-act=${focused}]`) ?? $("list")).focus({ preventScroll: true });
@@ -85,7 +88,7 @@ function go(user, { push = true } = {}) {
   if (!user) return;
   now.visit.abort();
   now.visit = new AbortController();
-  Object.assign(now, { user, known: {}, items: [] });
+  Object.assign(now, { user, known: {}, items: [], baseline: [] });
   if (push) history.pushState({}, "", `#user=${encodeURIComponent(user)}`);
   document.title = `${nameOf(user)} · Nearcast`;
   $("write-label").textContent = `Write as ${firstName(user)}`;
@@ -95,7 +98,7 @@ function go(user, { push = true } = {}) {
 }
 
 /** Asks for everything about who is shown. With `after` the answers reflect that token; `begun` is when the change was made. */
-async function refresh({ after, begun, said }) {
+async function refresh({ after, begun, said, again = false }) {
   const { user, visit } = now;
   const { signal } = visit;
   $("page").setAttribute("aria-busy", "true");
@@ -105,15 +108,16 @@ async function refresh({ after, begun, said }) {
     if (signal.aborted) return;
     now.known = known;
     const changed = Boolean(said);
-    const moved = showList(answer, took, changed);
+    const moved = showList(answer, took, { changed, again });
     views.who(user, known);
     views.past(known);
     views.near(near.similar ?? [], go);
-    showDegraded([...new Set([answer, known, near].flatMap((a) => a.degraded ?? []))]);
+    const missing = [...new Set([answer, known, near].flatMap((a) => a.degraded ?? []))];
+    showDegraded(missing);
     if (changed) say(`${said} ${movedWords(moved, (performance.now() - begun) / 1000)}`);
     fine();
-    if (answer.degraded?.includes("after")) later(700, { after, begun, said });
-    else if (answer.degraded?.length) later(3000, {});
+    if (missing.includes("after")) later(700, { after, begun, said, again: true });
+    else if (missing.length) later(3000, { again: true });
   } catch (error) {
     if (error.name !== "AbortError") trouble(error, () => refresh({ after, begun, said }));
   } finally {
