@@ -215,7 +215,7 @@ async fn item_vectors_and_marks(store: &dyn LedgerWrite) {
         .await
         .unwrap();
     let plain = m.item("i", Some("text"), &[], |_| {});
-    store.append(&[plain.clone()], R).await.unwrap();
+    store.append(std::slice::from_ref(&plain), R).await.unwrap();
     assert_eq!((get(R).await, marks().await.len()), (None, 0), "without a vector nobody's profile changes");
     // A duplicate brings the vector that was missing.
     assert_eq!(store.append(&[with_vector(plain.clone(), 1)], R).await.unwrap(), [Duplicate]);

@@ -10,6 +10,7 @@
 pub(crate) mod error;
 pub(crate) mod group;
 pub(crate) mod names;
+pub(crate) mod packed;
 pub(crate) mod rows;
 
 use std::{
@@ -64,6 +65,7 @@ impl Database {
             .filename(path)
             .busy_timeout(PATIENCE)
             .foreign_keys(false)
+            .row_buffer_size(1024)
             .statement_cache_capacity(64)
             .disable_statement_logging();
         let mut writer = base
@@ -92,7 +94,6 @@ impl Database {
                 base.read_only(true)
                     .pragma("cache_size", format!("-{}", schema.cache_kib.1))
                     .pragma("temp_store", "MEMORY")
-                    .row_buffer_size(512)
                     .thread_name(move |_| format!("{store}-read")),
             );
         Ok(Self { store, path: path.to_owned(), writer: Mutex::new(writer), readers })

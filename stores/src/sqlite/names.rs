@@ -4,9 +4,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 
-use super::rows::{insert, json, place};
+use super::{
+    error::torn,
+    packed,
+    rows::{insert, json},
+};
 
 /// Which names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,20 +40,20 @@ pub(crate) async fn find(
     tenant: i64,
     ids: &[Arc<str>],
 ) -> sqlx::Result<Vec<Option<i64>>> {
-    let mut keys = vec![None; ids.len()];
     if ids.is_empty() {
-        return Ok(keys);
+        return Ok(Vec::new());
     }
     let sql = match which {
-        Names::Users => "SELECT j.key, n.key FROM json_each(?) j CROSS JOIN users n ON n.tenant = ? AND n.id = j.value",
-        Names::Items => "SELECT j.key, n.key FROM json_each(?) j CROSS JOIN items n ON n.tenant = ? AND n.id = j.value",
-    };
-    for row in sqlx::query(sql).bind(json(ids)?).bind(tenant).fetch_all(conn).await? {
-        if let Some(slot) = keys.get_mut(place(row.try_get(0)?)) {
-            *slot = Some(row.try_get(1)?);
+        Names::Users => {
+            "SELECT json_group_array(n.key) FROM json_each(?) j LEFT JOIN users n ON n.tenant = ? AND n.id = j.value"
         }
-    }
-    Ok(keys)
+        Names::Items => {
+            "SELECT json_group_array(n.key) FROM json_each(?) j LEFT JOIN items n ON n.tenant = ? AND n.id = j.value"
+        }
+    };
+    let packed: String = sqlx::query_scalar(sql).bind(json(ids)?).bind(tenant).fetch_one(conn).await?;
+    let keys: Vec<Option<i64>> = packed::rows(Some(&packed))?;
+    if keys.len() == ids.len() { Ok(keys) } else { Err(torn("the index of names")) }
 }
 
 /// The numbers of names that have none yet (`keys` as [`find`] gave them): they get the next ones, in their order. Answers how

@@ -8,125 +8,132 @@ use nearcast_domain::{
 };
 use sqlx::{Row, sqlite::SqliteRow};
 
-use crate::sqlite::{Database, error::torn, rows::limit as rows_limit};
+use crate::sqlite::{
+    Database,
+    packed::{self, Text},
+    rows::limit as rows_limit,
+};
 
-/// An item and its hours, as read.
+/// An item and its hours with their weights, the oldest first.
 struct ItemHours {
     item: ItemId,
     hours: Vec<(i64, i64)>,
 }
 
-/// Reads one row an item, its hours and weights as one text: on 80,000 totals that takes a quarter of the time that a row each
-/// would. The decay is computed here, since SQLite as it is built in knows no powers.
+/// So many items are packed into one text.
+const ITEMS_AT_ONCE: i64 = 2048;
+
 pub(super) async fn trending(db: &Database, tenant: &Tenant, query: TrendingQuery) -> sqlx::Result<Vec<(ItemId, f64)>> {
-    if query.limit == 0 {
-        return Ok(Vec::new());
+    match query.half_life_hours {
+        _ if query.limit == 0 => Ok(Vec::new()),
+        None => lifelong(db, tenant, query.category.as_deref(), query.limit).await,
+        Some(half_life) => decayed(db, tenant, query.category.as_deref(), half_life, query.limit).await,
     }
-    let mut scores = match query.half_life_hours {
-        None => lifelong(db, tenant, query.category.as_deref()).await?,
-        Some(half_life) => decayed(db, tenant, query.category.as_deref(), half_life).await?,
-    };
-    let order = |a: &(ItemId, f64), b: &(ItemId, f64)| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0));
-    if scores.len() > query.limit {
-        scores.select_nth_unstable_by(query.limit - 1, order);
-        scores.truncate(query.limit);
-    }
-    scores.sort_by(order);
-    Ok(scores)
 }
 
-/// The items that are asked about: all of a tenant, or those of a category.
-macro_rules! of_items {
-    ($columns:literal, all) => {
-        concat!("SELECT i.id, ", $columns, " FROM items i WHERE i.tenant = (SELECT key FROM tenants WHERE name = ?)")
-    };
-    ($columns:literal, category) => {
-        concat!(
-            "SELECT i.id, ",
-            $columns,
-            " FROM labels l CROSS JOIN items i ON i.key = l.item \
-             WHERE i.tenant = (SELECT key FROM tenants WHERE name = ?) AND l.category = ?"
-        )
-    };
-}
-
-async fn lifelong(db: &Database, tenant: &Tenant, category: Option<&str>) -> sqlx::Result<Vec<(ItemId, f64)>> {
-    const ALL: &str = of_items!("(SELECT sum(weight) FROM totals WHERE item = i.key)", all);
-    const CATEGORY: &str = of_items!("(SELECT sum(weight) FROM totals WHERE item = i.key)", category);
+async fn lifelong(db: &Database, tenant: &Tenant, category: Option<&str>, limit: usize) -> sqlx::Result<Vec<(ItemId, f64)>> {
+    const ALL: &str = "SELECT id, steps FROM (SELECT i.id AS id, (SELECT sum(weight) FROM totals WHERE item = i.key) AS steps \
+                       FROM items i WHERE i.tenant = (SELECT key FROM tenants WHERE name = ?)) \
+                       WHERE steps IS NOT NULL ORDER BY steps DESC, id LIMIT ?";
+    const CATEGORY: &str = "SELECT id, steps FROM (SELECT i.id AS id, (SELECT sum(weight) FROM totals WHERE item = i.key) AS steps \
+                            FROM labels l CROSS JOIN items i ON i.key = l.item \
+                            WHERE i.tenant = (SELECT key FROM tenants WHERE name = ?) AND l.category = ?) \
+                            WHERE steps IS NOT NULL ORDER BY steps DESC, id LIMIT ?";
     let mut reader = db.reader().await?;
     let rows = match category {
         None => sqlx::query(ALL).bind(tenant.as_str()),
         Some(category) => sqlx::query(CATEGORY).bind(tenant.as_str()).bind(category),
     };
-    let score = |row: &SqliteRow| {
-        let steps: Option<i64> = row.try_get(1)?;
-        Ok(steps.map(|steps| Ok((ItemId::trusted(row.try_get::<&str, _>(0)?), steps as f64 * WEIGHT_STEP))))
-    };
-    let rows = rows.fetch_all(&mut *reader).await?;
-    rows.iter().filter_map(|row| score(row).transpose()).map(|r| r.and_then(|r| r)).collect()
+    let rows = rows.bind(rows_limit(limit)).fetch_all(&mut *reader).await?;
+    let score =
+        |row: &SqliteRow| Ok((ItemId::trusted(row.try_get::<&str, _>(0)?), row.try_get::<i64, _>(1)? as f64 * WEIGHT_STEP));
+    rows.iter().map(score).collect()
 }
 
-async fn decayed(db: &Database, tenant: &Tenant, category: Option<&str>, half_life: f64) -> sqlx::Result<Vec<(ItemId, f64)>> {
-    const ALL: &str = of_items!("(SELECT group_concat(hour || ' ' || weight, ' ') FROM totals WHERE item = i.key)", all);
-    const CATEGORY: &str =
-        of_items!("(SELECT group_concat(hour || ' ' || weight, ' ') FROM totals WHERE item = i.key)", category);
+/// Reads the hours packed. The decay is computed here, since SQLite as it is built in knows no powers.
+async fn decayed(
+    db: &Database,
+    tenant: &Tenant,
+    category: Option<&str>,
+    half_life: f64,
+    limit: usize,
+) -> sqlx::Result<Vec<(ItemId, f64)>> {
+    const ALL: &str = "SELECT max(id), json_group_array(json_array(id, (SELECT json_group_array(json_array(hour, weight)) \
+                       FROM totals WHERE item = i.key))) FROM (SELECT key, id FROM items \
+                       WHERE tenant = (SELECT key FROM tenants WHERE name = ?) AND id > ? ORDER BY id LIMIT ?) i";
+    const CATEGORY: &str = "SELECT max(i.id), json_group_array(json_array(i.id, (SELECT json_group_array(json_array(hour, weight)) \
+                            FROM totals WHERE item = i.key))) FROM labels l CROSS JOIN items i ON i.key = l.item \
+                            WHERE i.tenant = (SELECT key FROM tenants WHERE name = ?) AND l.category = ?";
     const NEWEST: &str = "SELECT max((SELECT max(hour) FROM totals WHERE item = i.key)) FROM items i \
                           WHERE i.tenant = (SELECT key FROM tenants WHERE name = ?)";
     let mut reader = db.reader().await?;
     let mut tx = sqlx::Connection::begin(&mut *reader).await?;
-    let newest: Option<i64> = match category {
-        None => None,
-        Some(_) => sqlx::query_scalar(NEWEST).bind(tenant.as_str()).fetch_one(&mut *tx).await?,
-    };
-    let rows = match category {
-        None => sqlx::query(ALL).bind(tenant.as_str()),
-        Some(category) => sqlx::query(CATEGORY).bind(tenant.as_str()).bind(category),
-    };
-    let mut items = Vec::new();
-    let mut rows = rows.fetch(&mut *tx);
-    while let Some(row) = rows.try_next().await? {
-        let Some(text) = row.try_get::<Option<&str>, _>(1)? else { continue };
-        items.push(ItemHours { item: ItemId::trusted(row.try_get::<&str, _>(0)?), hours: hours_of(text)? });
+    let newest: Option<i64> = sqlx::query_scalar(NEWEST).bind(tenant.as_str()).fetch_one(&mut *tx).await?;
+    let Some(newest) = newest else { return Ok(Vec::new()) };
+    let mut packed: Vec<String> = Vec::new();
+    match category {
+        Some(category) => {
+            let row = sqlx::query(CATEGORY).bind(tenant.as_str()).bind(category).fetch_one(&mut *tx).await?;
+            packed.push(row.try_get(1)?);
+        }
+        None => {
+            let mut after = Some(String::new());
+            while let Some(id) = after {
+                let row = sqlx::query(ALL).bind(tenant.as_str()).bind(id).bind(ITEMS_AT_ONCE).fetch_one(&mut *tx).await?;
+                after = row.try_get(0)?;
+                packed.push(row.try_get(1)?);
+            }
+        }
     }
-    drop(rows);
-    let newest = newest.or_else(|| items.iter().filter_map(|i| i.hours.last()).map(|h| h.0).max()).unwrap_or(0);
-    let score = move |i: ItemHours| {
-        // The oldest hour first, as the rows lie: one order of adding, one result.
-        let sum: f64 = i.hours.iter().map(|(hour, steps)| *steps as f64 * (-((newest - hour) as f64) / half_life).exp2()).sum();
-        (i.item, sum * WEIGHT_STEP)
+    drop(tx);
+    let compute = move || {
+        let mut scores = Vec::new();
+        for text in packed {
+            for ItemHours { item, hours } in items_of(&text)? {
+                // The oldest hour first: one order of adding, one result.
+                let fade = |hour: i64| (-((newest - hour) as f64) / half_life).exp2();
+                let sum: f64 = hours.iter().map(|(hour, steps)| *steps as f64 * fade(*hour)).sum();
+                scores.push((item, sum * WEIGHT_STEP));
+            }
+        }
+        let order = |a: &(ItemId, f64), b: &(ItemId, f64)| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0));
+        if scores.len() > limit {
+            scores.select_nth_unstable_by(limit - 1, order);
+            scores.truncate(limit);
+        }
+        scores.sort_by(order);
+        Ok(scores)
     };
-    let scores = tokio::task::spawn_blocking(move || items.into_iter().map(score).collect()).await;
-    scores.map_err(|_| sqlx::Error::WorkerCrashed)
+    tokio::task::spawn_blocking(compute).await.map_err(|_| sqlx::Error::WorkerCrashed)?
 }
 
-/// Reads `hour weight hour weight …` and puts it in the order of the hours.
-fn hours_of(text: &str) -> sqlx::Result<Vec<(i64, i64)>> {
-    let mut numbers = text.split(' ').map(|n| n.parse::<i64>().map_err(|_| torn("a total")));
-    let mut hours = Vec::new();
-    while let Some(hour) = numbers.next() {
-        hours.push((hour?, numbers.next().ok_or_else(|| torn("a total"))??));
+/// The items of a packed text that have hours.
+fn items_of(text: &str) -> sqlx::Result<Vec<ItemHours>> {
+    let mut items = Vec::new();
+    for (id, hours) in packed::rows::<(Text<'_>, Vec<(i64, i64)>)>(Some(text))? {
+        if !hours.is_empty() {
+            let mut hours = hours;
+            hours.sort_unstable();
+            items.push(ItemHours { item: ItemId::trusted(&*id.0), hours });
+        }
     }
-    if !hours.is_sorted() {
-        hours.sort_unstable();
-    }
-    Ok(hours)
+    Ok(items)
 }
 
 pub(super) async fn hours(db: &Database, tenant: &Tenant, limit: usize) -> sqlx::Result<Vec<HourTotal>> {
-    let sql = "SELECT t.hour, i.id, t.count, t.weight FROM items i CROSS JOIN totals t ON t.item = i.key \
-               WHERE i.tenant = (SELECT key FROM tenants WHERE name = ?) ORDER BY t.hour DESC, i.id DESC LIMIT ?";
+    let sql = "SELECT i.id, (SELECT json_group_array(json_array(hour, count, weight)) FROM totals WHERE item = i.key) FROM items i \
+               WHERE i.tenant = (SELECT key FROM tenants WHERE name = ?)";
     let mut reader = db.reader().await?;
-    let mut rows = sqlx::query(sql).bind(tenant.as_str()).bind(rows_limit(limit)).fetch(&mut *reader);
+    let mut rows = sqlx::query(sql).bind(tenant.as_str()).fetch(&mut *reader);
     let mut totals = Vec::new();
     while let Some(row) = rows.try_next().await? {
-        totals.push(HourTotal {
-            hour: row.try_get(0)?,
-            item: ItemId::trusted(row.try_get::<&str, _>(1)?),
-            count: row.try_get::<i64, _>(2)?.max(0) as u64,
-            weight: row.try_get::<i64, _>(3)? as f64 * WEIGHT_STEP,
-        });
+        let item = ItemId::trusted(row.try_get::<&str, _>(0)?);
+        for (hour, count, steps) in packed::rows::<(i64, u64, i64)>(row.try_get(1)?)? {
+            totals.push(HourTotal { hour, item: item.clone(), count, weight: steps as f64 * WEIGHT_STEP });
+        }
     }
-    totals.reverse();
+    totals.sort_by(|a, b| (a.hour, &a.item).cmp(&(b.hour, &b.item)));
+    totals.drain(..totals.len().saturating_sub(limit));
     Ok(totals)
 }
 

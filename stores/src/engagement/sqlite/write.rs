@@ -6,12 +6,13 @@ use nearcast_domain::{
     Tenant, UserId,
     ports::{ItemLabels, Tally, TrendFit},
 };
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use crate::sqlite::{
     Database, begin,
     names::{self, Names, distinct},
-    rows::{insert, json, place},
+    packed,
+    rows::{insert, json},
 };
 
 pub(super) async fn record(db: &Database, tenant: &Tenant, tallies: &[Tally]) -> sqlx::Result<()> {
@@ -87,10 +88,11 @@ async fn counted(
     if asked.is_empty() {
         return Ok(counted);
     }
-    let sql = "SELECT j.key FROM json_each(?) j CROSS JOIN counted c ON c.user = j.value ->> 0 AND c.id = j.value ->> 1";
+    let sql = "SELECT json_group_array(j.key) FROM json_each(?) j CROSS JOIN counted c ON c.user = j.value ->> 0 AND c.id = j.value ->> 1";
     let list = json(&asked.iter().map(|(_, user, id)| (user, id)).collect::<Vec<_>>())?;
-    for row in sqlx::query(sql).bind(list).fetch_all(conn).await? {
-        if let Some((i, ..)) = asked.get(place(row.try_get(0)?)) {
+    let packed: String = sqlx::query_scalar(sql).bind(list).fetch_one(conn).await?;
+    for at in packed::rows::<usize>(Some(&packed))? {
+        if let Some((i, ..)) = asked.get(at) {
             counted[*i] = true;
         }
     }

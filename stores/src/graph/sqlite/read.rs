@@ -12,8 +12,8 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::packed::unpack;
 use crate::sqlite::{
-    Database,
-    names::{self, Names},
+    Database, names,
+    packed::{self, Text},
     rows::{json, limit as rows_limit, place},
 };
 
@@ -24,15 +24,16 @@ pub(super) async fn edges_of_users(
     limit: usize,
 ) -> sqlx::Result<Vec<Vec<Edge>>> {
     // The bound is the time of the last that is wanted: whatever shares its time is read too, and cut off below.
-    let sql = "SELECT j.key, i.id, e.weight, e.positive, e.first, e.last FROM tenants t CROSS JOIN json_each(?) j \
-               CROSS JOIN users u ON u.tenant = t.key AND u.id = j.value CROSS JOIN edges e INDEXED BY edges_by_user \
-               ON e.user = u.key AND e.last >= coalesce((SELECT last FROM edges INDEXED BY edges_by_user WHERE user = u.key \
-               ORDER BY last DESC LIMIT 1 OFFSET ?), -9223372036854775808) CROSS JOIN items i ON i.key = e.item WHERE t.name = ?";
+    let sql = "SELECT j.key, (SELECT json_group_array(json_array(i.id, e.weight, e.positive, e.first, e.last)) \
+               FROM edges e INDEXED BY edges_by_user CROSS JOIN items i ON i.key = e.item WHERE e.user = u.key \
+               AND e.last >= coalesce((SELECT last FROM edges INDEXED BY edges_by_user WHERE user = u.key \
+               ORDER BY last DESC LIMIT 1 OFFSET ?), -9223372036854775808)) FROM tenants t CROSS JOIN json_each(?) j \
+               CROSS JOIN users u ON u.tenant = t.key AND u.id = j.value WHERE t.name = ?";
     let mut edges = vec![Vec::new(); users.len()];
     for row in newest(db, sql, tenant, &json(users)?, users.len(), limit).await? {
         let at = place(row.try_get(0)?);
         if let Some(list) = edges.get_mut(at) {
-            list.push(edge(&row, users[at].clone(), ItemId::trusted(row.try_get::<&str, _>(1)?), 2)?);
+            *list = unpacked(row.try_get(1)?, |id, packed| edge(users[at].clone(), ItemId::trusted(id), packed))?;
         }
     }
     for list in &mut edges {
@@ -48,15 +49,16 @@ pub(super) async fn edges_of_items(
     items: &[ItemId],
     limit: usize,
 ) -> sqlx::Result<Vec<Vec<Edge>>> {
-    let sql = "SELECT j.key, u.id, e.weight, e.positive, e.first, e.last FROM tenants t CROSS JOIN json_each(?) j \
-               CROSS JOIN items i ON i.tenant = t.key AND i.id = j.value CROSS JOIN edges e INDEXED BY edges_by_item \
-               ON e.item = i.key AND e.last >= coalesce((SELECT last FROM edges INDEXED BY edges_by_item WHERE item = i.key \
-               ORDER BY last DESC LIMIT 1 OFFSET ?), -9223372036854775808) CROSS JOIN users u ON u.key = e.user WHERE t.name = ?";
+    let sql = "SELECT j.key, (SELECT json_group_array(json_array(u.id, e.weight, e.positive, e.first, e.last)) \
+               FROM edges e INDEXED BY edges_by_item CROSS JOIN users u ON u.key = e.user WHERE e.item = i.key \
+               AND e.last >= coalesce((SELECT last FROM edges INDEXED BY edges_by_item WHERE item = i.key \
+               ORDER BY last DESC LIMIT 1 OFFSET ?), -9223372036854775808)) FROM tenants t CROSS JOIN json_each(?) j \
+               CROSS JOIN items i ON i.tenant = t.key AND i.id = j.value WHERE t.name = ?";
     let mut edges = vec![Vec::new(); items.len()];
     for row in newest(db, sql, tenant, &json(items)?, items.len(), limit).await? {
         let at = place(row.try_get(0)?);
         if let Some(list) = edges.get_mut(at) {
-            list.push(edge(&row, UserId::trusted(row.try_get::<&str, _>(1)?), items[at].clone(), 2)?);
+            *list = unpacked(row.try_get(1)?, |id, packed| edge(UserId::trusted(id), items[at].clone(), packed))?;
         }
     }
     for list in &mut edges {
@@ -78,7 +80,20 @@ async fn newest(
         return Ok(Vec::new());
     }
     let mut reader = db.reader().await?;
-    sqlx::query(sql).bind(asked).bind(rows_limit(limit - 1)).bind(tenant.as_str()).fetch_all(&mut *reader).await
+    sqlx::query(sql).bind(rows_limit(limit - 1)).bind(asked).bind(tenant.as_str()).fetch_all(&mut *reader).await
+}
+
+/// Weight, positive, first, last.
+type Packed = (f64, u8, i64, i64);
+
+fn unpacked(packed: Option<&str>, make: impl Fn(&str, Packed) -> Edge) -> sqlx::Result<Vec<Edge>> {
+    let rows = packed::rows::<(Text<'_>, f64, u8, i64, i64)>(packed)?.into_iter();
+    Ok(rows.map(|(id, weight, positive, first, last)| make(&id.0, (weight, positive, first, last))).collect())
+}
+
+fn edge(user: UserId, item: ItemId, (weight, positive, first, last): Packed) -> Edge {
+    let (first, last) = (Timestamp::from_millis(first), Timestamp::from_millis(last));
+    Edge { user, item, weight: weight as f32, positive: positive != 0, first, last }
 }
 
 pub(super) async fn neighbours(
@@ -116,31 +131,29 @@ pub(super) async fn scan(db: &Database, tenant: &Tenant) -> sqlx::Result<Vec<Edg
     // One snapshot: the file's own numbers may be given to others once they are free.
     let mut tx = sqlx::Connection::begin(&mut *reader).await?;
     let Some(tenant) = names::tenant(&mut tx, tenant.as_str()).await? else { return Ok(Vec::new()) };
-    let users = all_names(&mut tx, Names::Users, tenant).await?;
-    let items = all_names(&mut tx, Names::Items, tenant).await?;
-    let sql = "SELECT e.user, e.item, e.weight, e.positive, e.first, e.last FROM users u CROSS JOIN edges e ON e.user = u.key \
-               WHERE u.tenant = ? ORDER BY u.id";
+    let items = all_names(&mut tx, tenant).await?;
+    let sql = "SELECT u.id, (SELECT json_group_array(json_array(item, weight, positive, first, last)) FROM edges \
+               WHERE user = u.key) FROM users u WHERE u.tenant = ? ORDER BY u.id";
     let mut edges: Vec<Edge> = Vec::new();
     let mut rows = sqlx::query(sql).bind(tenant).fetch(&mut *tx);
     while let Some(row) = rows.try_next().await? {
-        let (user, item): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        if let (Some(user), Some(item)) = (users.get(&user), items.get(&item)) {
-            edges.push(edge(&row, UserId::trusted(user.clone()), ItemId::trusted(item.clone()), 2)?);
+        let user = UserId::trusted(row.try_get::<&str, _>(0)?);
+        let from = edges.len();
+        for (item, weight, positive, first, last) in packed::rows::<(i64, f64, u8, i64, i64)>(row.try_get(1)?)? {
+            if let Some(item) = items.get(&item) {
+                edges.push(edge(user.clone(), ItemId::trusted(item.clone()), (weight, positive, first, last)));
+            }
         }
-    }
-    for of_user in edges.chunk_by_mut(|a, b| a.user == b.user) {
-        of_user.sort_by(|a, b| a.item.cmp(&b.item));
+        edges[from..].sort_by(|a, b| a.item.cmp(&b.item));
+        tokio::task::yield_now().await;
     }
     Ok(edges)
 }
 
-async fn all_names(conn: &mut SqliteConnection, which: Names, tenant: i64) -> sqlx::Result<HashMap<i64, Arc<str>>> {
-    let sql = match which {
-        Names::Users => "SELECT key, id FROM users WHERE tenant = ?",
-        Names::Items => "SELECT key, id FROM items WHERE tenant = ?",
-    };
-    let rows = sqlx::query(sql).bind(tenant).fetch_all(conn).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<&str, _>(1)?.into()))).collect()
+async fn all_names(conn: &mut SqliteConnection, tenant: i64) -> sqlx::Result<HashMap<i64, Arc<str>>> {
+    let sql = "SELECT json_group_array(json_array(key, id)) FROM items WHERE tenant = ?";
+    let packed: String = sqlx::query_scalar(sql).bind(tenant).fetch_one(conn).await?;
+    Ok(packed::rows::<(i64, Text<'_>)>(Some(&packed))?.into_iter().map(|(key, id)| (key, Arc::from(&*id.0))).collect())
 }
 
 pub(super) async fn touched_tenants(db: &Database) -> sqlx::Result<Vec<Tenant>> {
@@ -172,7 +185,8 @@ pub(super) async fn digest(db: &Database) -> sqlx::Result<Digest> {
     while let Some(row) = rows.try_next().await? {
         let user = UserId::trusted(row.try_get::<&str, _>(1)?);
         let item = ItemId::trusted(row.try_get::<&str, _>(2)?);
-        digest.add_edge(row.try_get(0)?, &edge(&row, user, item, 3)?);
+        let packed = (row.try_get(3)?, row.try_get::<i64, _>(4)? as u8, row.try_get(5)?, row.try_get(6)?);
+        digest.add_edge(row.try_get(0)?, &edge(user, item, packed));
         since += 1;
         if since % 1024 == 0 {
             tokio::task::yield_now().await;
@@ -190,16 +204,4 @@ pub(super) async fn digest(db: &Database) -> sqlx::Result<Digest> {
     }
     drop(rows);
     Ok(digest)
-}
-
-/// The columns weight, positive, first, last from `at` on.
-fn edge(row: &SqliteRow, user: UserId, item: ItemId, at: usize) -> sqlx::Result<Edge> {
-    Ok(Edge {
-        user,
-        item,
-        weight: row.try_get::<f64, _>(at)? as f32,
-        positive: row.try_get::<i64, _>(at + 1)? != 0,
-        first: Timestamp::from_millis(row.try_get(at + 2)?),
-        last: Timestamp::from_millis(row.try_get(at + 3)?),
-    })
 }

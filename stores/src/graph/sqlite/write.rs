@@ -6,12 +6,13 @@ use nearcast_domain::{
     Tenant, UserId,
     ports::{Edge, NeighbourList},
 };
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::packed::pack;
 use crate::sqlite::{
     Database, begin,
     names::{self, Names, distinct},
+    packed,
     rows::{insert, json},
 };
 
@@ -20,7 +21,7 @@ struct EdgeRow {
     item: i64,
     /// Neither the user nor the item is new to the file.
     may_exist: bool,
-    weight: f64,
+    weight: f32,
     positive: bool,
     first: i64,
     last: i64,
@@ -46,7 +47,7 @@ pub(super) async fn set_edges(db: &Database, tenant: &Tenant, edges: &[Edge]) ->
             user: users[*u],
             item: items[*i],
             may_exist: old_users[*u].is_some() && old_items[*i].is_some(),
-            weight: f64::from(e.weight),
+            weight: e.weight,
             positive: e.positive,
             first: e.first.millis(),
             last: e.last.millis(),
@@ -63,7 +64,7 @@ pub(super) async fn set_edges(db: &Database, tenant: &Tenant, edges: &[Edge]) ->
     let tail = "ON CONFLICT (user, item) DO UPDATE SET weight = excluded.weight, positive = excluded.positive, \
                 first = excluded.first, last = excluded.last";
     insert(&mut tx, head, 6, tail, &rows, |v, r| {
-        v.int(r.user).int(r.item).real(r.weight).int(i64::from(r.positive)).int(r.first).int(r.last);
+        v.int(r.user).int(r.item).real(f64::from(r.weight)).int(i64::from(r.positive)).int(r.first).int(r.last);
     })
     .await?;
     if fresh > 0 {
@@ -77,7 +78,7 @@ pub(super) async fn set_edges(db: &Database, tenant: &Tenant, edges: &[Edge]) ->
     tx.commit().await
 }
 
-type Content = (u64, bool, i64, i64);
+type Content = (u32, bool, i64, i64);
 
 async fn stored(conn: &mut SqliteConnection, rows: &[EdgeRow]) -> sqlx::Result<HashMap<(i64, i64), Content>> {
     // By user, each with the items: the numbers are read once by SQLite, and a user's edges lie together.
@@ -91,14 +92,16 @@ async fn stored(conn: &mut SqliteConnection, rows: &[EdgeRow]) -> sqlx::Result<H
     if asked.is_empty() {
         return Ok(HashMap::new());
     }
-    let sql = "SELECT e.user, e.item, e.weight, e.positive, e.first, e.last FROM json_each(?) a \
+    let sql = "SELECT json_group_array(json_array(e.user, e.item, e.weight, e.positive, e.first, e.last)) FROM json_each(?) a \
                CROSS JOIN json_each(a.value, '$[1]') b CROSS JOIN edges e ON e.user = a.value ->> 0 AND e.item = b.value";
-    let mut known = HashMap::with_capacity(rows.len());
-    for row in sqlx::query(sql).bind(json(&asked)?).fetch_all(conn).await? {
-        let content = (row.try_get::<f64, _>(2)?.to_bits(), row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-        known.insert((row.try_get(0)?, row.try_get(1)?), content);
-    }
-    Ok(known)
+    let packed: String = sqlx::query_scalar(sql).bind(json(&asked)?).fetch_one(conn).await?;
+    let known = packed::rows::<(i64, i64, f64, u8, i64, i64)>(Some(&packed))?.into_iter();
+    // A weight is an `f32`: what the text lost of its last bits as an `f64` comes back.
+    Ok(known
+        .map(|(user, item, weight, positive, first, last)| {
+            ((user, item), ((weight as f32).to_bits(), positive != 0, first, last))
+        })
+        .collect())
 }
 
 /// Marks items as touched, with a number higher than any before.

@@ -10,6 +10,7 @@ use crate::{
     sqlite::{
         error::torn,
         names::{self, Names},
+        packed,
         rows::{json, place},
     },
 };
@@ -128,18 +129,19 @@ async fn known_events<'a>(
         }
     }
     let mut events = HashMap::new();
-    let of_engagements = "SELECT j.key, e.hash, 0 FROM json_each(?) j CROSS JOIN engagements e \
+    let of_engagements = "SELECT json_group_array(json_array(j.key, hex(e.hash), 0)) FROM json_each(?) j CROSS JOIN engagements e \
                           ON e.user = j.value ->> 0 AND e.id = j.value ->> 1 AND e.source = 0";
-    let of_messages = "SELECT j.key, m.hash, m.key FROM json_each(?) j CROSS JOIN messages m \
+    let of_messages = "SELECT json_group_array(json_array(j.key, hex(m.hash), m.key)) FROM json_each(?) j CROSS JOIN messages m \
                        ON m.user = j.value ->> 0 AND m.id = j.value ->> 1";
     for (sql, list, is_message) in [(of_engagements, engagements, false), (of_messages, messages, true)] {
         if list.is_empty() {
             continue;
         }
         let asked = json(&list.iter().map(|(_, key, id)| (key, id)).collect::<Vec<_>>())?;
-        for row in sqlx::query(sql).bind(asked).fetch_all(&mut *conn).await? {
-            if let Some((user, _, id)) = list.get(place(row.try_get(0)?)) {
-                events.insert((*user, is_message, *id), KnownEvent { hash: hash(&row, 1)?, message: row.try_get(2)? });
+        let found: String = sqlx::query_scalar(sql).bind(asked).fetch_one(&mut *conn).await?;
+        for (at, hex, message) in packed::rows::<(usize, &str, i64)>(Some(&found))? {
+            if let Some((user, _, id)) = list.get(at) {
+                events.insert((*user, is_message, *id), KnownEvent { hash: unhex(hex)?, message });
             }
         }
     }
@@ -186,6 +188,19 @@ async fn known_items(
         });
     }
     Ok(items)
+}
+
+/// A content hash as `hex` writes it.
+fn unhex(text: &str) -> sqlx::Result<ContentHash> {
+    let mut hash = ContentHash::default();
+    let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok()).ok_or_else(|| torn("a content hash"));
+    if text.len() != 2 * hash.len() {
+        return Err(torn("a content hash"));
+    }
+    for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Ok(hash)
 }
 
 /// A content hash of a row.

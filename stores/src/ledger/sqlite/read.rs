@@ -7,11 +7,12 @@ use nearcast_domain::{
     ports::{EngagedEvent, History, HistoryLimit, ItemState, MessageEvent, PairEvents},
     profile::newest_first,
 };
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::sqlite::{
     Database,
     error::torn,
+    packed::{self, Text, real},
     rows::{json, limit as rows_limit, place},
 };
 
@@ -38,16 +39,28 @@ pub(super) async fn histories(
     if limit.engagements > 0 {
         // The bound is the time of the last that is wanted: whatever shares its time is read too, and cut off below.
         let sql = concat!(
-            "SELECT j.key, e.id, e.source, i.id, e.kind, e.value, e.timestamp FROM json_each(?) j CROSS JOIN users u ON u.tenant = ",
+            "SELECT j.key, (SELECT json_group_array(json_array(e.id, e.source, i.id, e.kind, format('%!.17g', e.value), \
+             e.timestamp)) FROM engagements e CROSS JOIN items i ON i.key = e.item WHERE e.user = u.key \
+             AND e.timestamp >= coalesce((SELECT timestamp FROM engagements WHERE user = u.key ORDER BY timestamp DESC \
+             LIMIT 1 OFFSET ?), -9223372036854775808)) FROM json_each(?) j CROSS JOIN users u ON u.tenant = ",
             tenant!(),
-            " AND u.id = j.value CROSS JOIN engagements e ON e.user = u.key AND e.timestamp >= coalesce((SELECT timestamp \
-             FROM engagements WHERE user = u.key ORDER BY timestamp DESC LIMIT 1 OFFSET ?), -9223372036854775808) \
-             CROSS JOIN items i ON i.key = e.item"
+            " AND u.id = j.value"
         );
-        let rows = sqlx::query(sql).bind(&list).bind(tenant.as_str()).bind(rows_limit(limit.engagements - 1));
+        let rows = sqlx::query(sql).bind(rows_limit(limit.engagements - 1)).bind(&list).bind(tenant.as_str());
+        let mut kinds = Kinds::default();
         for row in rows.fetch_all(&mut *reader).await? {
-            if let Some(history) = histories.get_mut(place(row.try_get(0)?)) {
-                history.engagements.push(engaged_event(&row, 1)?);
+            let Some(history) = histories.get_mut(place(row.try_get(0)?)) else { continue };
+            let packed = packed::rows::<(Text<'_>, u8, Text<'_>, Text<'_>, &str, i64)>(row.try_get(1)?)?;
+            history.engagements.reserve(packed.len());
+            for (id, source, item, kind, value, timestamp) in packed {
+                history.engagements.push(EngagedEvent {
+                    id: EventId::trusted(&*id.0),
+                    is_message: source == 1,
+                    item: ItemId::trusted(&*item.0),
+                    kind: kinds.shared(&kind.0),
+                    value: real(value)?,
+                    timestamp: Timestamp::from_millis(timestamp),
+                });
             }
         }
     }
@@ -134,45 +147,57 @@ pub(super) async fn pairs(db: &Database, tenant: &Tenant, pairs: &[(UserId, Item
     if pairs.is_empty() {
         return Ok(found);
     }
-    // By user, so that each user is looked up once: [[user, [item, …]], …].
-    let mut by_user: HashMap<&str, usize> = HashMap::new();
-    let mut asked: Vec<(&str, Vec<&str>)> = Vec::new();
-    let mut places: Vec<Vec<usize>> = Vec::new();
-    for (place, (user, item)) in pairs.iter().enumerate() {
-        let at = *by_user.entry(user.as_str()).or_insert_with(|| {
-            asked.push((user.as_str(), Vec::new()));
-            places.push(Vec::new());
-            asked.len() - 1
-        });
-        asked[at].1.push(item.as_str());
-        places[at].push(place);
-    }
-    let sql = concat!(
-        "SELECT a.key, b.key, e.id, e.source, e.kind, e.value, e.timestamp FROM json_each(?) a CROSS JOIN users u ON u.tenant = ",
-        tenant!(),
-        " AND u.id = a.value ->> 0 CROSS JOIN json_each(a.value, '$[1]') b CROSS JOIN items n ON n.tenant = u.tenant \
-         AND n.id = b.value CROSS JOIN engagements e INDEXED BY engagements_by_item ON e.item = n.key AND e.user = u.key"
-    );
-    let mut kinds = Kinds::default();
     let mut reader = db.reader().await?;
-    for row in sqlx::query(sql).bind(json(&asked)?).bind(tenant.as_str()).fetch_all(&mut *reader).await? {
-        let at = places.get(place(row.try_get(0)?)).and_then(|p| p.get(place(row.try_get(1).unwrap_or(-1))));
-        if let Some(pair) = at.and_then(|at| found.get_mut(*at)) {
-            let event = EngagedEvent {
-                id: EventId::trusted(row.try_get::<&str, _>(2)?),
-                is_message: row.try_get::<i64, _>(3)? == 1,
-                item: pair.item.clone(),
-                kind: kinds.shared(row.try_get(4)?),
-                value: row.try_get(5)?,
-                timestamp: Timestamp::from_millis(row.try_get(6)?),
-            };
-            pair.events.push(event);
-        }
+    for part in found.chunks_mut(PAIRS_AT_ONCE) {
+        pairs_of(&mut reader, tenant, part).await?;
     }
     for pair in found.iter_mut().filter(|p| p.events.len() > 1) {
         pair.events.sort_by(|a, b| newest_engagement_first(b, a));
     }
     Ok(found)
+}
+
+/// So many pairs are packed into one text.
+const PAIRS_AT_ONCE: usize = 8192;
+
+async fn pairs_of(reader: &mut SqliteConnection, tenant: &Tenant, found: &mut [PairEvents]) -> sqlx::Result<()> {
+    // By user, so that each user is looked up once: [[user, [item, …]], …].
+    let mut by_user: HashMap<&str, usize> = HashMap::new();
+    let mut asked: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut places: Vec<Vec<usize>> = Vec::new();
+    for (place, pair) in found.iter().enumerate() {
+        let at = *by_user.entry(pair.user.as_str()).or_insert_with(|| {
+            asked.push((pair.user.as_str(), Vec::new()));
+            places.push(Vec::new());
+            asked.len() - 1
+        });
+        asked[at].1.push(pair.item.as_str());
+        places[at].push(place);
+    }
+    let sql = concat!(
+        "SELECT json_group_array(json_array(a.key, b.key, e.id, e.source, e.kind, format('%!.17g', e.value), e.timestamp)) \
+         FROM json_each(?) a CROSS JOIN users u ON u.tenant = ",
+        tenant!(),
+        " AND u.id = a.value ->> 0 CROSS JOIN json_each(a.value, '$[1]') b CROSS JOIN items n ON n.tenant = u.tenant \
+         AND n.id = b.value CROSS JOIN engagements e INDEXED BY engagements_by_item ON e.item = n.key AND e.user = u.key"
+    );
+    let packed: String = sqlx::query_scalar(sql).bind(json(&asked)?).bind(tenant.as_str()).fetch_one(reader).await?;
+    let mut kinds = Kinds::default();
+    for (a, b, id, source, kind, value, timestamp) in
+        packed::rows::<(usize, usize, Text<'_>, u8, Text<'_>, &str, i64)>(Some(&packed))?
+    {
+        if let Some(pair) = places.get(a).and_then(|p| p.get(b)).and_then(|at| found.get_mut(*at)) {
+            pair.events.push(EngagedEvent {
+                id: EventId::trusted(&*id.0),
+                is_message: source == 1,
+                item: pair.item.clone(),
+                kind: kinds.shared(&kind.0),
+                value: real(value)?,
+                timestamp: Timestamp::from_millis(timestamp),
+            });
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn newest_items(
@@ -239,18 +264,6 @@ pub(super) async fn catalogue(
         sqlx::query(sql).bind(revision).bind(tenant.as_str()).bind(after.map_or("", ItemId::as_str)).bind(rows_limit(limit));
     let mut reader = db.reader().await?;
     rows.fetch_all(&mut *reader).await?.iter().map(|row| state(row, tenant)).collect()
-}
-
-/// The columns id, source, item, kind, value, timestamp from `at` on.
-fn engaged_event(row: &SqliteRow, at: usize) -> sqlx::Result<EngagedEvent> {
-    Ok(EngagedEvent {
-        id: EventId::trusted(row.try_get::<&str, _>(at)?),
-        is_message: row.try_get::<i64, _>(at + 1)? == 1,
-        item: ItemId::trusted(row.try_get::<&str, _>(at + 2)?),
-        kind: row.try_get::<&str, _>(at + 3)?.into(),
-        value: row.try_get(at + 4)?,
-        timestamp: Timestamp::from_millis(row.try_get(at + 5)?),
-    })
 }
 
 /// Newest first, ties by id; an engagement and a message may share both.
