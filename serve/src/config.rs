@@ -101,6 +101,8 @@ pub struct SourceLimits {
     pub newcomer_share: f32,
     /// How long what rises is taken as known, in milliseconds.
     pub trending_fresh_ms: u64,
+    /// How old it may be, in milliseconds, to be given while it is read again.
+    pub trending_tolerated_ms: u64,
 }
 
 /// How answers are cached.
@@ -170,7 +172,7 @@ impl Default for SourceLimits {
     fn default() -> Self {
         Self {
             share: 0.65,
-            known_items: 500,
+            known_items: 1_000,
             candidates: 300,
             own_items: 50,
             neighbours: 100,
@@ -185,6 +187,7 @@ impl Default for SourceLimits {
             trending_share: 0.05,
             newcomer_share: 0.6,
             trending_fresh_ms: 1_000,
+            trending_tolerated_ms: 10_000,
         }
     }
 }
@@ -272,6 +275,7 @@ impl ServeConfig {
         share("sources.trending_share", f64::from(s.trending_share))?;
         share("sources.newcomer_share", f64::from(s.newcomer_share))?;
         within("sources.trending_fresh_ms", s.trending_fresh_ms, 1, 3_600_000)?;
+        within("sources.trending_tolerated_ms", s.trending_tolerated_ms, 0, 3_600_000)?;
         within("cache.ttl_ms", self.cache.ttl_ms, 0, 86_400_000)?;
         within("cache.stale_ms", self.cache.stale_ms, self.cache.ttl_ms, 7 * 86_400_000)?;
         share("cache.jitter", self.cache.jitter)?;

@@ -16,6 +16,7 @@ fn caller() -> Caller {
     let mut config = ServeConfig::default();
     config.items.fresh_ms = 0;
     config.sources.trending_fresh_ms = 1;
+    config.sources.trending_tolerated_ms = 0;
     Caller::new(Fakes::new(World::sample()), config)
 }
 

@@ -19,7 +19,7 @@ use super::{
     Query, Recommender,
     answer::{Answer, CacheState},
     budget::by,
-    pipeline::still_allowed,
+    filters::allowed,
 };
 
 /// What lies in the cache.
@@ -88,14 +88,14 @@ async fn revived(
     deadline: Instant,
 ) -> (Answer, bool) {
     let ids: Vec<_> = answer.recommendations.iter().map(|r| r.item_id.clone()).collect();
-    let (cards, _) = on.items.cards(&*on.stores.ledger, tenant, &ids, deadline).await;
+    let (cards, _) = on.items.cards(&*on.stores.ledger, tenant, &ids, |_| false, deadline).await;
     let before = answer.recommendations.len();
     let mut cards = cards.into_iter();
     answer.recommendations.retain_mut(|r| {
         let Some(card) = cards.next().flatten() else { return true };
         r.text.clone_from(&card.text);
         r.categories.clone_from(&card.categories);
-        still_allowed(&card, query.category.as_ref(), now).is_ok()
+        allowed(&card, query.category.as_ref(), now).is_ok()
     });
     let whole = answer.recommendations.len() == before;
     (answer, whole)

@@ -1,6 +1,7 @@
 //! Who must not be recommended, and why: every candidate leaves with a verdict.
 //!
-//! Protective: what cannot be checked because the ledger is away is held back as `Unverified`, and shown only where
+//! In two passes: all candidates by what this process remembers of them, then the few that would be recommended by what the
+//! ledger says now. Protective: what cannot be checked because the ledger is away is held back as `Unverified`, and shown only where
 //! nothing else is left.
 
 use std::{collections::HashSet, sync::Arc};
@@ -34,10 +35,20 @@ pub struct Rules<'a> {
     pub ledger_ok: bool,
 }
 
+/// How closely a pass looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// A card that allows an item may be of any age; one that forbids it is read again. Engagements are not looked up.
+    Sift,
+    /// Cards are fresh, and the ledger says what the asker engaged with.
+    Verify,
+}
+
 /// Judges items, in the order given. The error says that the ledger did not answer, and only what is remembered protects.
 pub async fn judge(
     ask: &Ask<'_>,
     rules: &Rules<'_>,
+    pass: Pass,
     items: &[ItemId],
     deadline: Instant,
 ) -> (Vec<Verdict>, Option<StoreError>) {
@@ -46,8 +57,15 @@ pub async fn judge(
     }
     // A moment that has passed: the ledger is not asked, memory answers at once.
     let until = if rules.ledger_ok { deadline } else { Instant::now() };
-    let cards = ask.on.items.cards(&*ask.on.stores.ledger, ask.tenant, items, until);
-    let ((cards, cards_failed), engaged) = join(cards, engaged(ask, rules, items, deadline)).await;
+    let good_enough = |card: &Card| pass == Pass::Sift && allowed(card, rules.category, rules.now).is_ok();
+    let cards = ask.on.items.cards(&*ask.on.stores.ledger, ask.tenant, items, good_enough, until);
+    let engaged = async {
+        match pass {
+            Pass::Sift => Ok(engaged_as_known(ask, items)),
+            Pass::Verify => engaged(ask, rules, items, deadline).await,
+        }
+    };
+    let ((cards, cards_failed), engaged) = join(cards, engaged).await;
     let (engaged, engaged_failed) = match engaged {
         Ok(engaged) => (engaged, None),
         Err(e) => (engaged_as_known(ask, items), Some(e)),
@@ -65,14 +83,22 @@ fn verdict(rules: &Rules<'_>, item: &ItemId, card: Option<Arc<Card>>, engaged: b
         return Verdict::Remove(Removal::Engaged);
     }
     let Some(card) = card else { return Verdict::Unverified };
+    match allowed(&card, rules.category, rules.now) {
+        Ok(()) => Verdict::Keep(card),
+        Err(why) => Verdict::Remove(why),
+    }
+}
+
+/// Whether a card allows an item to be shown.
+pub fn allowed(card: &Card, category: Option<&Arc<str>>, now: Timestamp) -> Result<(), Removal> {
     if card.hidden {
-        Verdict::Remove(Removal::Hidden)
-    } else if card.expires_at.is_some_and(|t| t <= rules.now) {
-        Verdict::Remove(Removal::Expired)
-    } else if rules.category.is_some_and(|c| !card.categories.contains(c)) {
-        Verdict::Remove(Removal::Category)
+        Err(Removal::Hidden)
+    } else if card.expires_at.is_some_and(|t| t <= now) {
+        Err(Removal::Expired)
+    } else if category.is_some_and(|c| !card.categories.contains(c)) {
+        Err(Removal::Category)
     } else {
-        Verdict::Keep(card)
+        Ok(())
     }
 }
 
@@ -91,7 +117,7 @@ async fn engaged(ask: &Ask<'_>, rules: &Rules<'_>, items: &[ItemId], deadline: I
 
 /// The same from the edges that the graph gave in this request, if it did.
 fn engaged_as_known(ask: &Ask<'_>, items: &[ItemId]) -> Vec<bool> {
-    match ask.own_if_known() {
+    match ask.own_if_known().filter(|_| ask.user.is_some() && !ask.on.config.recommend_engaged) {
         Some(own) => {
             let own: HashSet<&ItemId> = own.iter().map(|o| &o.item).collect();
             items.iter().map(|i| own.contains(i)).collect()

@@ -122,13 +122,14 @@ impl ItemMemory {
         }
     }
 
-    /// The cards of these items, in the order asked, reading what is not fresh in one call. When that call fails, what is
+    /// The cards of these items, in the order asked, reading in one call what is neither fresh nor good enough as it is. When that call fails, what is
     /// remembered from earlier stands in; `None` for items never seen. The error is handed out beside.
     pub async fn cards(
         &self,
         ledger: &dyn LedgerRead,
         tenant: &Tenant,
         items: &[ItemId],
+        good_enough: impl Fn(&Card) -> bool,
         deadline: Deadline,
     ) -> (Vec<Option<Arc<Card>>>, Option<StoreError>) {
         let now = Instant::now();
@@ -136,7 +137,7 @@ impl ItemMemory {
         let (mut missing, mut places) = (Vec::new(), Vec::new());
         for (place, item) in items.iter().enumerate() {
             let known = self.recall(tenant, item, now);
-            if !known.as_ref().is_some_and(|(_, fresh)| *fresh) {
+            if !known.as_ref().is_some_and(|(card, fresh)| *fresh || good_enough(card)) {
                 missing.push(item.clone());
                 places.push(place);
             }

@@ -63,7 +63,7 @@ impl Recommender {
         let text = serde_json::to_string(&config).unwrap_or_default();
         Ok(Self {
             items: ItemMemory::new(&config.items),
-            shelf: Shelf::new(&config.sources),
+            shelf: Shelf::new(stores.engagement.clone(), &config.sources),
             sources: sources::all(),
             fingerprint: hex(&Sha256::digest(text)[..8]),
             stores,
@@ -162,13 +162,13 @@ impl Recommender {
     pub async fn warm(&self) {
         let tenants = self.patiently(self.stores.ledger.tenants()).await.unwrap_or_default();
         for tenant in tenants.iter().take(WARM_TENANTS) {
-            let rising = self.patiently(self.shelf.rising(&*self.stores.engagement, tenant, None)).await;
+            let rising = self.patiently(self.shelf.rising(tenant, None)).await;
             if let Some(newest) = self.patiently(self.shelf.newest(&*self.stores.ledger, tenant, None)).await {
                 self.items.remember_all(tenant, &newest);
             }
             if let Some(rising) = rising {
                 let ids: Vec<_> = rising.items.iter().map(|(i, _)| i.clone()).collect();
-                self.items.cards(&*self.stores.ledger, tenant, &ids, Instant::now() + WARM_PATIENCE).await;
+                self.items.cards(&*self.stores.ledger, tenant, &ids, |_| false, Instant::now() + WARM_PATIENCE).await;
             }
         }
     }

@@ -1,4 +1,5 @@
-//! A request as a list of stages: sources at once → the best of each → merge → filters → scorer → selector → fill → answer.
+//! A request as a list of stages: sources at once → the best of each → merge → filters → scorer → verify → selector → fill →
+//! answer.
 //!
 //! Never fails: a store that is away costs its source, and what is left is answered. Waits for nothing past the budget.
 
@@ -7,7 +8,7 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use futures_util::future::join_all;
 use nearcast_domain::{
     ItemId, StoreResult, Tenant, Timestamp,
-    candidate::{Proposal, Removal, Source},
+    candidate::{Proposal, Source},
 };
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     blend::{self, Candidate, Scored},
     budget::{Budget, by},
     degraded::{Degraded, LEDGER},
-    filters::{self, Rules, Verdict},
+    filters::{self, Pass, Rules, Verdict},
     formulas::{filler, trending_share},
     items::Card,
     select,
@@ -28,6 +29,9 @@ use crate::config::Weights;
 const FILTERS_UNTIL: f64 = 0.82;
 /// The share after which nothing is.
 const FILL_UNTIL: f64 = 0.95;
+
+/// How many more than are wanted are verified at once: some may fall.
+const VERIFY_MORE: usize = 10;
 
 /// What the stages make of a request.
 pub struct Outcome {
@@ -78,7 +82,8 @@ pub async fn run(on: &Recommender, tenant: &Tenant, asker: Asker<'_>, query: &Qu
     let kept = run.filter(pool).await;
     let weights = run.weights().await;
     let scored = blend::score(kept, &weights, query.explain);
-    let mut chosen = select::select(scored, query.k, on.config.diversity);
+    let sure = run.verify(scored, select::look_at(query.k, on.config.diversity)).await;
+    let mut chosen = select::select(sure, query.k, on.config.diversity);
     run.fill(&mut chosen).await;
     Outcome { recommendations: chosen.into_iter().map(recommendation).collect(), removed: run.removed, degraded: run.degraded }
 }
@@ -151,20 +156,11 @@ impl Run<'_> {
         Weights { trending: config.weights.trending * share, ..config.weights }
     }
 
-    /// Stage 4: keeps who may be recommended, takes down why the others may not.
+    /// Stage 4: keeps who may be recommended as far as this process remembers, takes down why the others may not.
     async fn filter(&mut self, pool: Vec<Candidate>) -> Vec<(Candidate, Arc<Card>)> {
         let items: Vec<ItemId> = pool.iter().map(|c| c.item.clone()).collect();
-        let rules = Rules {
-            exclude: &self.exclude,
-            category: self.query.category.as_ref(),
-            now: self.now,
-            ledger_ok: !self.degraded.holds(LEDGER),
-        };
-        let (verdicts, error) = filters::judge(&self.ask, &rules, &items, self.budget.at(FILTERS_UNTIL)).await;
+        let verdicts = self.judge(Pass::Sift, &items).await;
         self.judged.extend(items);
-        if let Some(e) = error.filter(|_| rules.ledger_ok) {
-            self.degraded.add(LEDGER, &e);
-        }
         let mut kept = Vec::with_capacity(pool.len());
         for (candidate, verdict) in pool.into_iter().zip(verdicts) {
             match verdict {
@@ -176,7 +172,49 @@ impl Run<'_> {
         kept
     }
 
-    /// Stage 7: while the answer is not full, goes on with what rises, what is new, and the catalogue; at the very last,
+    /// Stage 6: the best `wanted` of these whom the ledger, asked now, allows.
+    async fn verify(&mut self, scored: Vec<Scored>, wanted: usize) -> Vec<Scored> {
+        let mut sure: Vec<Scored> = Vec::with_capacity(wanted);
+        let mut rest = scored.into_iter();
+        while sure.len() < wanted {
+            let some: Vec<Scored> = rest.by_ref().take(wanted + VERIFY_MORE).collect();
+            if some.is_empty() {
+                break;
+            }
+            let items: Vec<ItemId> = some.iter().map(|s| s.item.clone()).collect();
+            for (mut s, verdict) in some.into_iter().zip(self.judge(Pass::Verify, &items).await) {
+                let why = match verdict {
+                    Verdict::Keep(card) => {
+                        s.card = card;
+                        sure.push(s);
+                        continue;
+                    }
+                    Verdict::Remove(why) => why.into(),
+                    Verdict::Unverified => RemovalName::Unverified,
+                };
+                let sources = s.reasons.iter().map(|r| r.source).collect();
+                self.removed.push(Removed { item_id: s.item, reason: why, sources });
+            }
+        }
+        sure.truncate(wanted);
+        sure
+    }
+
+    async fn judge(&mut self, pass: Pass, items: &[ItemId]) -> Vec<Verdict> {
+        let rules = Rules {
+            exclude: &self.exclude,
+            category: self.query.category.as_ref(),
+            now: self.now,
+            ledger_ok: !self.degraded.holds(LEDGER),
+        };
+        let (verdicts, error) = filters::judge(&self.ask, &rules, pass, items, self.budget.at(FILTERS_UNTIL)).await;
+        if let Some(e) = error.filter(|_| rules.ledger_ok) {
+            self.degraded.add(LEDGER, &e);
+        }
+        verdicts
+    }
+
+    /// Stage 8: while the answer is not full, goes on with what rises, what is new, and the catalogue; at the very last,
     /// and only for an answer that would be empty, with what could not be verified.
     async fn fill(&mut self, chosen: &mut Vec<Scored>) {
         let mut from = FillFrom::Trending;
@@ -199,26 +237,27 @@ impl Run<'_> {
                 Candidate { item, voices }
             };
             let pool = filling.items.into_iter().map(voice).collect();
-            for (candidate, card) in self.filter(pool).await {
-                if chosen.len() < self.query.k {
-                    chosen.push(self.filled(chosen, candidate.item, filling.source, card));
-                }
+            let kept = self.filter(pool).await;
+            let fillers = kept.into_iter().map(|(c, card)| self.filled(1.0, 0, c.item, filling.source, card)).collect();
+            for s in self.verify(fillers, self.query.k - chosen.len()).await {
+                let before = chosen.last().map_or(1.0, |s| s.score);
+                chosen.push(self.filled(before, chosen.len(), s.item, filling.source, s.card));
             }
         }
         if chosen.is_empty() {
             for candidate in std::mem::take(&mut self.unverified).into_iter().take(self.query.k) {
                 let source = candidate.voices.first().map_or(Source::Newest, |v| v.source);
-                chosen.push(self.filled(chosen, candidate.item, source, Arc::default()));
+                let before = chosen.last().map_or(1.0, |s| s.score);
+                chosen.push(self.filled(before, chosen.len(), candidate.item, source, Arc::default()));
             }
         }
         let unverified = std::mem::take(&mut self.unverified);
         self.removed.extend(unverified.iter().map(|c| removed(c, RemovalName::Unverified)));
     }
 
-    fn filled(&self, chosen: &[Scored], item: ItemId, source: Source, card: Arc<Card>) -> Scored {
-        let before = chosen.last().map_or(1.0, |s| s.score);
+    fn filled(&self, before: f32, rank: usize, item: ItemId, source: Source, card: Arc<Card>) -> Scored {
         let reason = Reason { source, weight: 1.0, via: Vec::new(), score: None };
-        Scored { score: filler(self.on.config.weights.newest, chosen.len(), before), item, reasons: vec![reason], card }
+        Scored { score: filler(self.on.config.weights.newest, rank, before), item, reasons: vec![reason], card }
     }
 }
 
@@ -234,18 +273,5 @@ fn recommendation(s: Scored) -> Recommendation {
         reasons: s.reasons,
         text: s.card.text.clone(),
         categories: s.card.categories.clone(),
-    }
-}
-
-/// Whether a card still allows an item of an answer that was made before.
-pub fn still_allowed(card: &Card, category: Option<&Arc<str>>, now: Timestamp) -> Result<(), Removal> {
-    if card.hidden {
-        Err(Removal::Hidden)
-    } else if card.expires_at.is_some_and(|t| t <= now) {
-        Err(Removal::Expired)
-    } else if category.is_some_and(|c| !card.categories.contains(c)) {
-        Err(Removal::Category)
-    } else {
-        Ok(())
     }
 }

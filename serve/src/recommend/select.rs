@@ -8,13 +8,18 @@ use super::{blend::Scored, formulas::held_back};
 /// How many candidates diversity looks at, for each that is wanted.
 const LOOK_AT: usize = 5;
 
+/// How many of the best candidates are looked at to choose `k`.
+pub fn look_at(k: usize, diversity: f32) -> usize {
+    if diversity <= 0.0 { k } else { k.saturating_mul(LOOK_AT) }
+}
+
 /// The `k` to recommend, in order, out of candidates that are best first.
 pub fn select(mut scored: Vec<Scored>, k: usize, diversity: f32) -> Vec<Scored> {
     if diversity <= 0.0 {
         scored.truncate(k);
         return scored;
     }
-    scored.truncate(k.saturating_mul(LOOK_AT));
+    scored.truncate(look_at(k, diversity));
     let mut chosen: Vec<Scored> = Vec::with_capacity(k.min(scored.len()));
     while chosen.len() < k && !scored.is_empty() {
         let mut best = (0, f32::MIN);

@@ -1,20 +1,41 @@
 //! What rises and what is new, as this process last saw it: shared by all requests, and the last thing left when every
 //! store is away.
 //!
-//! Each list is read once at a time, however many requests wait for it. Bounded in lists and in their length.
+//! What rises is read by one at a time, and again in the background once it is a moment old, so that requests need not
+//! wait for it. Bounded in lists and in their length.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use moka::future::Cache;
 use nearcast_domain::{
-    ItemId, StoreError, StoreResult, Tenant,
+    ErrorKind, ItemId, StoreError, StoreResult, Tenant,
     ports::{EngagementRead, ItemState, LedgerRead, TrendFit, TrendingQuery},
+};
+use tokio::time::timeout;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
 };
 
 use crate::config::SourceLimits;
 
 /// A tenant and a category.
 type Key = (Tenant, Option<Arc<str>>);
+
+/// Lists at most, of each sort.
+const LISTS: u64 = 1_024;
+/// How many new items are kept at hand.
+pub const NEWEST_DEPTH: usize = 200;
+/// How long reading in the background may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After reading, a list rests for so many times as long as reading took: reading costs a bounded share of the time.
+const REST: u32 = 20;
 
 /// What rises.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -25,63 +46,136 @@ pub struct Rising {
     pub share: f32,
 }
 
-/// Lists at most, of each sort.
-const LISTS: u64 = 1_024;
-/// How many new items are kept at hand.
-pub const NEWEST_DEPTH: usize = 200;
-
 /// The lists.
 pub struct Shelf {
-    rising: Cache<Key, Arc<Rising>>,
-    last_rising: Cache<Key, Arc<Rising>>,
-    last_newest: Cache<Key, Arc<Vec<ItemId>>>,
+    reader: Arc<Reader>,
+    slots: Cache<Key, Arc<Slot>>,
+    newest: Cache<Key, Arc<Vec<ItemId>>>,
+    fresh: Duration,
+    tolerated: Duration,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _ends_tasks: DropGuard,
+}
+
+struct Reader {
+    engagement: Arc<dyn EngagementRead>,
     depth: usize,
     default_fit: TrendFit,
 }
 
+/// One list of what rises.
+#[derive(Default)]
+struct Slot {
+    state: Mutex<State>,
+    /// Whoever reads holds it.
+    turn: tokio::sync::Mutex<()>,
+    refreshing: AtomicBool,
+}
+
+#[derive(Default, Clone)]
+struct State {
+    last: Option<Known>,
+    /// Why the last attempt failed, unless it did not.
+    failed: Option<(Instant, StoreError)>,
+}
+
+#[derive(Clone)]
+struct Known {
+    rising: Arc<Rising>,
+    at: Instant,
+    took: Duration,
+}
+
+impl Slot {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, error: StoreError) {
+        self.state().failed = Some((Instant::now(), error));
+    }
+}
+
 impl Shelf {
     /// Empty.
-    pub fn new(limits: &SourceLimits) -> Self {
-        let fresh = Duration::from_millis(limits.trending_fresh_ms);
+    pub fn new(engagement: Arc<dyn EngagementRead>, limits: &SourceLimits) -> Self {
+        let default_fit = TrendFit { half_life_hours: Some(limits.half_life_hours), share: f64::from(limits.trending_share) };
+        let stop = CancellationToken::new();
         Self {
-            rising: Cache::builder().max_capacity(LISTS).time_to_live(fresh).build(),
-            last_rising: Cache::new(LISTS),
-            last_newest: Cache::new(LISTS),
-            depth: limits.trending_depth.max(limits.trending),
-            default_fit: TrendFit { half_life_hours: Some(limits.half_life_hours), share: f64::from(limits.trending_share) },
+            reader: Arc::new(Reader { engagement, depth: limits.trending_depth.max(limits.trending), default_fit }),
+            slots: Cache::new(LISTS),
+            newest: Cache::new(LISTS),
+            fresh: Duration::from_millis(limits.trending_fresh_ms),
+            tolerated: Duration::from_millis(limits.trending_tolerated_ms),
+            tasks: TaskTracker::new(),
+            _ends_tasks: stop.clone().drop_guard(),
+            stop,
         }
     }
 
-    /// What rises: at most a moment old.
-    pub async fn rising(
-        &self,
-        engagement: &dyn EngagementRead,
-        tenant: &Tenant,
-        category: Option<&Arc<str>>,
-    ) -> StoreResult<Arc<Rising>> {
+    /// What rises. A list that is no longer fresh is given once more while it is read again; one that is too old, or was
+    /// never read, is waited for. Where reading failed just now, that is said at once.
+    pub async fn rising(&self, tenant: &Tenant, category: Option<&Arc<str>>) -> StoreResult<Arc<Rising>> {
         let key = (tenant.clone(), category.cloned());
-        let read = async {
-            let fit = engagement.trend_fit(tenant).await?.unwrap_or(self.default_fit);
-            let query = TrendingQuery {
-                category: category.map(|c| c.as_ref().to_owned()),
-                half_life_hours: fit.half_life_hours,
-                limit: self.depth,
+        let slot = self.slots.get_with_by_ref(&key, async { Arc::default() }).await;
+        let State { last, failed } = slot.state().clone();
+        let age = last.as_ref().map(|k| k.at.elapsed());
+        if let (Some(known), Some(age)) = (&last, age)
+            && age < self.fresh.max(known.took * REST)
+        {
+            return Ok(known.rising.clone());
+        }
+        if let Some(known) = last.filter(|_| age.is_some_and(|a| a < self.tolerated)) {
+            self.read_in_background(key, &slot);
+            return match failed {
+                Some((at, e)) if at > known.at => Err(e),
+                _ => Ok(known.rising),
             };
-            let found: Vec<_> = engagement.trending(tenant, query).await?;
-            let items = found.into_iter().map(|(i, s)| (i, s as f32)).filter(|(_, s)| s.is_finite() && *s > 0.0).collect();
-            let list = Arc::new(Rising { items, share: (fit.share as f32).clamp(0.0, 1.0) });
-            self.last_rising.insert(key.clone(), list.clone()).await;
-            Ok(list)
-        };
-        self.rising.try_get_with(key.clone(), read).await.map_err(|e: Arc<StoreError>| (*e).clone())
+        }
+        if let Some((_, e)) = failed.filter(|(at, _)| at.elapsed() < self.fresh) {
+            return Err(e);
+        }
+        let turn = slot.turn.lock().await;
+        // Somebody else may have read it in the meantime.
+        if let Some(known) = slot.state().last.clone().filter(|k| k.at.elapsed() < self.fresh) {
+            return Ok(known.rising);
+        }
+        let read = self.reader.read(&key, &slot).await;
+        drop(turn);
+        read
+    }
+
+    fn read_in_background(&self, key: Key, slot: &Arc<Slot>) {
+        if slot.refreshing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (reader, slot, stop) = (self.reader.clone(), slot.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let read = timeout(PATIENCE, async {
+                let _turn = slot.turn.lock().await;
+                reader.read(&key, &slot).await
+            });
+            tokio::select! {
+                () = stop.cancelled() => {}
+                read = read => if read.is_err() {
+                    slot.fail(StoreError::new(ErrorKind::Timeout, "engagement", "trending was not read in time"));
+                },
+            }
+            slot.refreshing.store(false, Ordering::Release);
+        });
     }
 
     /// What rose when it could last be read. Of the whole catalogue where the category's own list was never read.
     pub async fn last_rising(&self, tenant: &Tenant, category: Option<&Arc<str>>) -> Arc<Rising> {
-        match self.last_rising.get(&(tenant.clone(), category.cloned())).await {
-            Some(list) => list,
-            None => self.last_rising.get(&(tenant.clone(), None)).await.unwrap_or_default(),
+        for category in [category.cloned(), None] {
+            if let Some(slot) = self.slots.get(&(tenant.clone(), category)).await
+                && let Some(known) = &slot.state().last
+            {
+                return known.rising.clone();
+            }
         }
+        Arc::default()
     }
 
     /// The newest items, read now.
@@ -93,15 +187,45 @@ impl Shelf {
     ) -> StoreResult<Vec<ItemState>> {
         let states = ledger.newest_items(tenant, category.map(AsRef::as_ref), NEWEST_DEPTH).await?;
         let ids = Arc::new(states.iter().map(|s| s.item.item_id.clone()).collect());
-        self.last_newest.insert((tenant.clone(), category.cloned()), ids).await;
+        self.newest.insert((tenant.clone(), category.cloned()), ids).await;
         Ok(states)
     }
 
     /// The newest items when they could last be read.
     pub async fn last_newest(&self, tenant: &Tenant, category: Option<&Arc<str>>) -> Arc<Vec<ItemId>> {
-        match self.last_newest.get(&(tenant.clone(), category.cloned())).await {
+        match self.newest.get(&(tenant.clone(), category.cloned())).await {
             Some(list) => list,
-            None => self.last_newest.get(&(tenant.clone(), None)).await.unwrap_or_default(),
+            None => self.newest.get(&(tenant.clone(), None)).await.unwrap_or_default(),
         }
+    }
+}
+
+impl Reader {
+    async fn read(&self, (tenant, category): &Key, slot: &Slot) -> StoreResult<Arc<Rising>> {
+        let begun = Instant::now();
+        match self.fetch(tenant, category.as_ref()).await {
+            Ok(rising) => {
+                let rising = Arc::new(rising);
+                let known = Known { rising: rising.clone(), at: Instant::now(), took: begun.elapsed() };
+                *slot.state() = State { last: Some(known), failed: None };
+                Ok(rising)
+            }
+            Err(e) => {
+                slot.fail(e.clone());
+                Err(e)
+            }
+        }
+    }
+
+    async fn fetch(&self, tenant: &Tenant, category: Option<&Arc<str>>) -> StoreResult<Rising> {
+        let fit = self.engagement.trend_fit(tenant).await?.unwrap_or(self.default_fit);
+        let query = TrendingQuery {
+            category: category.map(|c| c.as_ref().to_owned()),
+            half_life_hours: fit.half_life_hours,
+            limit: self.depth,
+        };
+        let found = self.engagement.trending(tenant, query).await?;
+        let items = found.into_iter().map(|(i, s)| (i, s as f32)).filter(|(_, s)| s.is_finite() && *s > 0.0).collect();
+        Ok(Rising { items, share: (fit.share as f32).clamp(0.0, 1.0) })
     }
 }

@@ -57,9 +57,7 @@ pub async fn fill(ask: &Ask<'_>, from: FillFrom, seen: &HashSet<ItemId>, ok: Ans
         FillFrom::Trending => {
             let read = async {
                 match ok.trending {
-                    true => {
-                        by(deadline, "engagement", on.shelf.rising(&*on.stores.engagement, tenant, *category)).await.map(Some)
-                    }
+                    true => by(deadline, "engagement", on.shelf.rising(tenant, *category)).await.map(Some),
                     false => Ok(None),
                 }
             };

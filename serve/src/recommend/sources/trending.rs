@@ -18,7 +18,7 @@ impl CandidateSource for Trending {
     }
 
     async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Vec<Proposal>> {
-        let list = ask.on.shelf.rising(&*ask.on.stores.engagement, ask.tenant, ask.category).await?;
+        let list = ask.on.shelf.rising(ask.tenant, ask.category).await?;
         let wanted = ask.on.config.sources.trending;
         let first = list.items.iter().take(wanted);
         Ok(first.map(|(item, score)| Proposal { item: item.clone(), score: *score, via: Vec::new() }).collect())
