@@ -177,8 +177,9 @@ impl Default for SourceLimits {
             own_items: 50,
             neighbours: 100,
             recency: 0.75,
-            users: 100,
-            items_per_user: 50,
+            // 100 and 50 cost four times as much and gave the same NDCG@10 (0.1696 and 0.1695; 0.1098 and 0.1100).
+            users: 30,
+            items_per_user: 20,
             others_recency: 0.5,
             texts: 200,
             trending: 200,

@@ -97,6 +97,7 @@ async fn all_stores_at_once() {
             assert!(!ill.text.contains(SECRET));
         }
         c.fakes.heal();
+        grow_old();
         assert!(c.get(USER).await.degraded().is_empty());
     }
 }
