@@ -156,6 +156,25 @@ async fn a_stale_answer_is_better_than_an_impersonal_one() {
     assert_eq!(c.get("/recommendations/chess-fan-03").await.json["cache"], "miss");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_rises_is_given_once_more_while_it_is_read_again() {
+    let mut config = ServeConfig::default();
+    config.sources.trending_fresh_ms = 1;
+    let c = Caller::new(Fakes::new(World::sample()), config);
+    assert!(c.get(USER).await.degraded().is_empty());
+    c.fakes.break_store("engagement", Fault::Error);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(c.get(USER).await.degraded().is_empty());
+    // By now the attempt to read it has failed.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let ill = c.get("/recommendations/nobody?cache=false").await;
+    assert_eq!((ill.degraded(), ill.ids().len()), (vec!["trending".to_owned()], 10), "{}", ill.text);
+    c.fakes.heal();
+    c.get(USER).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(c.get(USER).await.degraded().is_empty());
+}
+
 #[tokio::test]
 async fn hidden_stays_hidden_while_the_ledger_is_away() {
     let c = caller();

@@ -82,25 +82,19 @@ impl Tally {
         sum.via.truncate(VIA);
     }
 
-    /// The proposals, best first, ties by id.
-    pub fn proposals(self) -> Vec<Proposal> {
-        let mut out: Vec<Proposal> = self
-            .items
-            .into_iter()
-            .map(|(item, sum)| Proposal {
-                item,
-                score: sum.score as f32,
-                via: sum.via.into_iter().map(|(_, id)| id.as_ref().to_owned()).collect(),
-            })
-            .collect();
-        best_first(&mut out);
-        out
+    /// The best proposals, at most so many: best first, ties by id.
+    pub fn proposals(self, most: usize) -> Vec<Proposal> {
+        let mut all: Vec<(ItemId, Sum)> = self.items.into_iter().collect();
+        let score = |s: &(ItemId, Sum)| s.1.score as f32;
+        let order = |a: &(ItemId, Sum), b: &(ItemId, Sum)| score(b).total_cmp(&score(a)).then_with(|| a.0.cmp(&b.0));
+        if all.len() > most && most > 0 {
+            all.select_nth_unstable_by(most - 1, order);
+        }
+        all.truncate(most);
+        all.sort_unstable_by(order);
+        let via = |sum: Sum| sum.via.into_iter().map(|(_, id)| id.as_ref().to_owned()).collect();
+        all.into_iter().map(|(item, sum)| Proposal { item, score: sum.score as f32, via: via(sum) }).collect()
     }
-}
-
-/// Orders proposals by score from the top, ties by id.
-pub fn best_first(proposals: &mut [Proposal]) {
-    proposals.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.item.cmp(&b.item)));
 }
 
 #[cfg(test)]
@@ -115,7 +109,11 @@ mod tests {
             t.add(&item, voice, &via.into());
         }
         t.add(&ItemId::trusted("h"), 1.0, &"a".into());
-        let p = t.proposals();
+        for n in 0..100 {
+            t.add(&ItemId::trusted(format!("x{n:02}")), 1e-3, &"a".into());
+        }
+        let p = t.proposals(4);
+        assert_eq!((p.len(), p[2].item.as_str(), p[3].item.as_str()), (4, "x00", "x01"));
         assert_eq!((p[0].item.as_str(), p[1].item.as_str()), ("h", "i"));
         assert_eq!(p[1].via, ["b", "c", "d"]);
         assert!((p[1].score - 1.0).abs() < 1e-6);

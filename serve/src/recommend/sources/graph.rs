@@ -38,6 +38,6 @@ impl CandidateSource for Graph {
                 tally.add(&next.item, voice * next.weight, &via);
             }
         }
-        Ok(tally.proposals())
+        Ok(tally.proposals(ask.enough()))
     }
 }

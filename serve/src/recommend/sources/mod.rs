@@ -104,6 +104,12 @@ impl<'a> Ask<'a> {
         self.own.peek().and_then(|r| r.as_ref().ok().cloned())
     }
 
+    /// How many proposals leave enough once the asker's own items are taken out.
+    pub fn enough(&self) -> usize {
+        let limits = &self.on.config.sources;
+        limits.candidates + self.own_if_known().map_or(limits.own_items, |own| own.len())
+    }
+
     /// The vector that stands for the asker.
     pub async fn vector(&self) -> StoreResult<Option<Vector>> {
         self.vector.clone().await
