@@ -6,10 +6,12 @@
 pub mod bert;
 pub mod command;
 pub mod error;
+pub mod hosted;
 pub mod kernels;
 pub mod model;
 pub mod registry;
 pub mod scheduler;
+pub mod statics;
 pub mod tokenize;
 
 pub use error::EmbedError;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::Device;
 use nearcast_domain::ports::{Embedder as _, Priority};
 use nearcast_embed::{
-    EngineHandle, LazyEmbedder, ModelStore, SchedulerConfig,
+    EngineHandle, LazyEmbedder, LocalModel, ModelStore, SchedulerConfig,
     bert::{BertConfig, TensorBert},
     model::{Bert, TextModel, encode_all},
     registry::DEFAULT_MODEL,
@@ -51,6 +51,31 @@ fn the_plain_forward_agrees_too() {
         let c = cosine(&v, &pair.vector);
         assert!(c >= BAR, "{:?}: cosine {c}", pair.text);
     }
+}
+
+#[test]
+fn long_texts_end_or_are_read_in_windows() {
+    let Some(local) = minilm() else { return };
+    let embed = |local: &LocalModel, text: &str| {
+        let model: Arc<dyn TextModel> = Arc::new(Bert::load(local).unwrap());
+        let mut out = Vec::new();
+        let stats = encode_all(&model, &[text.into(), "short".into()], 1, &mut |_, v| out.push(v.to_vec())).unwrap();
+        assert_eq!(out.len(), 2);
+        (out, stats.tokens)
+    };
+    let (beginning, end) = ("the dog sleeps in the sun ".repeat(42), " quarterly tax returns of companies".repeat(60));
+    let text = format!("{beginning}{end}");
+    let (cut, tokens) = embed(&local, &text);
+    assert_eq!(tokens, 256 + 3);
+    assert!(cosine(&cut[0], &embed(&local, &beginning).0[0]) > 0.999, "what is beyond 256 tokens is not read");
+    let windowed = local.clone().with_windows(4);
+    assert_ne!(windowed.info.revision, local.info.revision);
+    let (whole, tokens) = embed(&windowed, &text);
+    assert!(tokens > 500, "{tokens}");
+    let about_tax = embed(&local, &end).0;
+    assert!(cosine(&whole[0], &about_tax[0]) > cosine(&cut[0], &about_tax[0]) + 0.2);
+    assert!(cosine(&whole[1], &cut[1]) > 0.999_999, "a short text is what it was");
+    assert!((cosine(&whole[0], &whole[0]) - 1.0).abs() < 1e-6);
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@
 //!
 //! Tried on one core of a Sapphire Rapids at 3 GHz, in 10^9 multiply-adds a second: `f32` FMA 96, 16 bits 188, `f16` 194 (but
 //! its sums lose bits), `bf16` 43, 8 bits 384 (but all-MiniLM-L6-v2 keeps a mean cosine of only 0.95 that way). The rounding
-//! here costs about 1e-6 of the cosine.
+//! here costs less than 1e-6 of the cosine (8.2e-7 at worst over 256 comments). With whole numbers bounded by a row's maximum
+//! and a column's sum of magnitudes, which is the simpler bound, it cost 1e-5.
 
 /// The length to which rows and columns of `k` are scaled before rounding: rounding lengthens them by `sqrt(k) / 2` at most,
 /// and a little is left for the error of computing the length in `f32`.

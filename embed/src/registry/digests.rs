@@ -64,6 +64,13 @@ impl Digests {
         self.files.get(file).map(|seen| seen.sha256.as_str())
     }
 
+    /// Forgets files that were fetched anew.
+    pub fn forget<'a>(&mut self, files: impl Iterator<Item = &'a str>) {
+        for file in files {
+            self.changed |= self.files.remove(file).is_some();
+        }
+    }
+
     /// Keeps what was learnt. A directory that cannot be written is no error: the hashes are computed again next time.
     pub fn keep(&mut self) {
         if !self.changed {

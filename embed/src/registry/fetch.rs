@@ -3,6 +3,7 @@
 //! A file lies under `NAME.part` until its hash was checked and is then renamed, so that a reader never sees half a file.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write as _},
     path::{Path, PathBuf},
@@ -95,14 +96,33 @@ impl Fetcher {
     }
 
     fn from_hub(&self, model: &KnownModel, dir: &Path, missing: &[FileSpec], report: Report<'_>) -> Result<(), Failure> {
+        let listed = if missing.iter().all(|f| f.sha256.is_some()) { HashMap::new() } else { self.listed(model.repo) };
         for file in missing {
             let url = format!("{}/{}/resolve/main/{}", self.hub, model.repo, file.path);
-            match self.download(&url, &dir.join(file.path), file.path, file.sha256, report) {
+            let sha256 = file.sha256.or_else(|| listed.get(file.path).map(String::as_str));
+            match self.download(&url, &dir.join(file.path), file.path, sha256, report) {
                 Err(Failure::There(_)) if file.optional => {}
                 other => other?,
             }
         }
         Ok(())
+    }
+
+    /// The hashes that the hub states for its large files; none where it does not answer.
+    fn listed(&self, repo: &str) -> HashMap<String, String> {
+        #[derive(serde::Deserialize)]
+        struct Entry {
+            path: String,
+            lfs: Option<Lfs>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Lfs {
+            oid: String,
+        }
+        let page = self.agent.get(format!("{}/api/models/{repo}/tree/main", self.hub)).call();
+        let text = page.and_then(|mut r| r.body_mut().read_to_string()).unwrap_or_default();
+        let entries: Vec<Entry> = serde_json::from_str(&text).unwrap_or_default();
+        entries.into_iter().filter_map(|e| Some((e.path, e.lfs?.oid))).collect()
     }
 
     fn from_index(&self, package: Package, dir: &Path, missing: &[FileSpec], report: Report<'_>) -> Result<(), Failure> {

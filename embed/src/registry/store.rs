@@ -36,6 +36,9 @@ pub struct Spec {
     pub prefix: String,
     /// Tokens per text, the special ones included.
     pub max_tokens: usize,
+    /// How many times as many tokens of a longer text are read, in windows whose vectors are averaged. 1, as
+    /// sentence-transformers does it: the text ends there.
+    pub windows: usize,
 }
 
 impl Spec {
@@ -46,6 +49,18 @@ impl Spec {
             Pooling::Cls => "cls",
         };
         format!("{pooling}/{}/{}", self.max_tokens, self.prefix)
+    }
+}
+
+impl LocalModel {
+    /// The same model reading up to `windows` times as much of long texts. Its vectors of these are others, so it has a
+    /// revision of its own.
+    pub fn with_windows(mut self, windows: usize) -> Self {
+        if windows > 1 {
+            self.spec.windows = windows;
+            self.info.revision = revision_of(&self.info.revision, "windows", &windows.to_string(), "");
+        }
+        self
     }
 }
 
@@ -183,6 +198,9 @@ impl ModelStore {
             let wrong = self.wrong_files(model, &dir);
             if !wrong.is_empty() {
                 self.fetcher.pull(model, &dir, &wrong, report)?;
+                let mut digests = Digests::of(&dir);
+                digests.forget(wrong.iter().map(|f| f.path));
+                digests.keep();
             }
         }
         self.look(name, false)
@@ -295,7 +313,7 @@ fn known(name: &str) -> Option<&'static KnownModel> {
 }
 
 fn spec_of(m: &KnownModel) -> Spec {
-    Spec { name: m.name.to_owned(), pooling: m.pooling, prefix: m.prefix.to_owned(), max_tokens: m.max_tokens }
+    Spec { name: m.name.to_owned(), pooling: m.pooling, prefix: m.prefix.to_owned(), max_tokens: m.max_tokens, windows: 1 }
 }
 
 fn info_of(spec: &Spec, dimension: usize, digests: &mut Digests) -> Result<ModelInfo, EmbedError> {
@@ -330,5 +348,5 @@ fn described(dir: &Path) -> Result<(Spec, usize), EmbedError> {
         .and_then(|v| v.get("prompts")?.get(v.get("default_prompt_name")?.as_str()?)?.as_str().map(str::to_owned))
         .unwrap_or_default();
     let name = dir.file_name().map_or_else(|| "model".to_owned(), |n| n.to_string_lossy().into_owned());
-    Ok((Spec { name, pooling, prefix, max_tokens }, dimension))
+    Ok((Spec { name, pooling, prefix, max_tokens, windows: 1 }, dimension))
 }

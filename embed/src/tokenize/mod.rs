@@ -20,6 +20,7 @@ pub struct Tokenizer {
     before: Vec<u32>,
     behind: Vec<u32>,
     max_tokens: usize,
+    windows: usize,
     prefix: String,
 }
 
@@ -40,17 +41,40 @@ impl Tokenizer {
         if max_tokens <= before.len() + behind.len() {
             return Err(EmbedError::Unsupported(format!("{max_tokens} tokens leave no room for a text")));
         }
-        Ok(Self { library, fast: WordPiece::from_json(bytes), before, behind, max_tokens, prefix: prefix.to_owned() })
+        Ok(Self {
+            library,
+            fast: WordPiece::from_json(bytes),
+            before,
+            behind,
+            max_tokens,
+            windows: 1,
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    /// Reads up to `windows` times as much of long texts, as windows one after another, each with the special tokens and as
+    /// long as the model takes. Whoever encodes them must take them apart again.
+    pub fn with_windows(mut self, windows: usize) -> Self {
+        self.windows = windows.max(1);
+        self
     }
 
     /// Puts the tokens of a text, special ones and all, behind those in `out`.
     pub fn encode(&self, text: &str, out: &mut Vec<u32>) -> Result<(), EmbedError> {
+        let (start, room) = (out.len() + self.before.len(), self.room());
         out.extend_from_slice(&self.before);
-        let room = self.max_tokens - self.before.len() - self.behind.len();
         if self.prefix.is_empty() {
-            self.pieces(text, room, out)?;
+            self.pieces(text, room * self.windows, out)?;
         } else {
-            self.pieces(&format!("{}{text}", self.prefix), room, out)?;
+            self.pieces(&format!("{}{text}", self.prefix), room * self.windows, out)?;
+        }
+        if out.len() - start > room {
+            let rest = out.split_off(start + room);
+            for window in rest.chunks(room) {
+                out.extend_from_slice(&self.behind);
+                out.extend_from_slice(&self.before);
+                out.extend_from_slice(window);
+            }
         }
         out.extend_from_slice(&self.behind);
         Ok(())
@@ -69,7 +93,7 @@ impl Tokenizer {
         }
     }
 
-    /// The number of windows that a text of `tokens` tokens (without special ones) fills.
+    /// How many tokens of a text fit between the special ones.
     pub fn room(&self) -> usize {
         self.max_tokens - self.before.len() - self.behind.len()
     }

@@ -1,6 +1,8 @@
 //! What the tests of this crate share.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod server;
+
 use std::{path::PathBuf, sync::Arc};
 
 use nearcast_embed::{LocalModel, ModelStore, registry::DEFAULT_MODEL};
