@@ -39,7 +39,9 @@ pub enum DataDirError {
         found: u32,
     },
     /// It cannot be made or written.
-    #[error("data directory {path} cannot be written ({source}); make it writable, free some space, or name another with --data-dir")]
+    #[error(
+        "data directory {path} cannot be written ({source}); make it writable, free some space, or name another with --data-dir"
+    )]
     NotWritable {
         /// Which.
         path: PathBuf,
@@ -143,8 +145,7 @@ fn read_about(path: &Path) -> Result<About, DataDirError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(About { format: FORMAT, model: None, demo: None }),
         Err(e) => return Err(DataDirError::Torn { path: file, message: e.to_string() }),
     };
-    let about: About =
-        serde_json::from_str(&text).map_err(|e| DataDirError::Torn { path: file, message: e.to_string() })?;
+    let about: About = serde_json::from_str(&text).map_err(|e| DataDirError::Torn { path: file, message: e.to_string() })?;
     if about.format > FORMAT {
         return Err(DataDirError::TooNew { path: path.to_owned(), found: about.format });
     }

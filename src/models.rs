@@ -7,13 +7,14 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use nearcast_domain::ports::{Embedder, ModelInfo};
 use nearcast_embed::{
-    EngineHandle, LazyEmbedder, ModelStore, SchedulerConfig,
+    EngineHandle, LazyEmbedder, ModelStore, SchedulerConfig, TextModel,
+    model::Bert,
     registry::{DEFAULT_MODEL, ModelState, default_cache_dir},
+    statics::{self, BUILT_IN, StaticEmbedder},
 };
 
 use crate::{config::ModelConfig, progress::Progress};
 
-const STATIC_MODEL: &str = "static";
 /// What `model.name` says when the program is to choose.
 pub const AUTO: &str = "auto";
 
@@ -23,13 +24,34 @@ pub fn store(config: &ModelConfig) -> Arc<ModelStore> {
     Arc::new(ModelStore::new(cache, config.offline))
 }
 
+/// A model that is ready for texts.
+pub struct Opened {
+    /// What everything else is given.
+    pub embedder: Arc<dyn Embedder>,
+    engine: Option<Arc<EngineHandle>>,
+}
+
+impl Opened {
+    /// Finishes the texts that wait and ends the threads.
+    pub async fn shutdown(&self) {
+        if let Some(engine) = &self.engine {
+            engine.shutdown().await;
+        }
+    }
+}
+
 /// The model for data that was embedded with `before`, fetched with progress where it has to be. Its weights are read when
 /// the first text comes.
-pub fn open(config: &ModelConfig, before: Option<&str>) -> anyhow::Result<Arc<EngineHandle>> {
+pub fn open(config: &ModelConfig, before: Option<&str>) -> anyhow::Result<Opened> {
     let store = store(config);
     let name = choose(config, &store, before)?;
-    let embedder = LazyEmbedder::of_store(store, &name, SchedulerConfig::default())?;
-    let found = label(embedder.model());
+    let opened = if name == BUILT_IN {
+        Opened { embedder: Arc::new(StaticEmbedder::built_in()?), engine: None }
+    } else {
+        let engine = Arc::new(LazyEmbedder::of_store(store, &name, SchedulerConfig::default())?);
+        Opened { embedder: engine.clone(), engine: Some(engine) }
+    };
+    let found = label(opened.embedder.model());
     if let Some(before) = before
         && before != found
     {
@@ -38,7 +60,23 @@ pub fn open(config: &ModelConfig, before: Option<&str>) -> anyhow::Result<Arc<En
              directory with --data-dir"
         );
     }
-    Ok(Arc::new(embedder))
+    Ok(opened)
+}
+
+/// A model in memory, by name or as configured: for commands that embed by themselves.
+pub fn load(config: &ModelConfig, name: Option<&str>) -> anyhow::Result<Arc<dyn TextModel>> {
+    let store = store(config);
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => choose(config, &store, None)?,
+    };
+    if name == BUILT_IN {
+        return Ok(statics::built_in()?);
+    }
+    if !std::path::Path::new(&name).is_dir() {
+        ensure(&store, &name)?;
+    }
+    Ok(Arc::new(Bert::load(&store.open(&name)?)?))
 }
 
 /// Name and revision, as a data directory remembers them.
@@ -57,7 +95,9 @@ fn choose(config: &ModelConfig, store: &ModelStore, before: Option<&str>) -> any
         (AUTO, None) => return Ok(any(store)),
         (name, _) => name.to_owned(),
     };
-    ensure(store, &name)?;
+    if name != BUILT_IN {
+        ensure(store, &name)?;
+    }
     Ok(name)
 }
 
@@ -66,8 +106,8 @@ fn any(store: &ModelStore) -> String {
     match ensure(store, DEFAULT_MODEL) {
         Ok(()) => DEFAULT_MODEL.to_owned(),
         Err(e) => {
-            tracing::warn!("{DEFAULT_MODEL} cannot be had ({e}); going on with the built-in {STATIC_MODEL}");
-            STATIC_MODEL.to_owned()
+            tracing::warn!("{DEFAULT_MODEL} cannot be had ({e}); going on with the built-in {BUILT_IN}");
+            BUILT_IN.to_owned()
         }
     }
 }

@@ -4,7 +4,6 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use nearcast_domain::ports::{DeadLetters, Embedder, VectorWrite};
-use nearcast_embed::EngineHandle;
 use nearcast_ingest::{Worker, config::Rules};
 use nearcast_pipelines::Upkeep;
 use nearcast_serve::Recommender;
@@ -12,7 +11,7 @@ use nearcast_stores::{
     cache::MokaCache,
     dead_letters::SqliteDeadLetters,
     engagement::SqliteEngagement,
-    graph::SqliteGraph,
+    graph::{CachedGraph, SqliteGraph},
     ledger::SqliteLedger,
     log::{SqliteLog, SqlitePositions},
     vectors::HnswIndex,
@@ -21,18 +20,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{config::Config, data_dir::DataDir, models};
 
+/// Bytes of the graph that are kept in memory for requests.
+const GRAPH_MEMORY: u64 = 96 << 20;
+
 /// Every store of one process, open.
 pub struct App {
     pub config: Config,
     pub ledger: Arc<SqliteLedger>,
     pub vectors: Arc<HnswIndex>,
-    pub graph: Arc<SqliteGraph>,
+    pub graph: Arc<CachedGraph<SqliteGraph>>,
     pub engagement: Arc<SqliteEngagement>,
     pub cache: Arc<MokaCache>,
     pub log: Arc<SqliteLog>,
     pub dead_letters: Arc<SqliteDeadLetters>,
     pub positions: Arc<SqlitePositions>,
-    pub embedder: Arc<EngineHandle>,
+    pub embedder: Arc<dyn Embedder>,
+    model: models::Opened,
     pub worker: Worker,
     pub upkeep: Upkeep,
     // Last: the directory is given back when everything in it is closed.
@@ -53,12 +56,13 @@ impl App {
         let mut dir = DataDir::open(&config.data_dir)?;
         let model = config.model.clone();
         let before = dir.about().model.clone();
-        let embedder = tokio::task::spawn_blocking(move || models::open(&model, before.as_deref())).await??;
+        let model = tokio::task::spawn_blocking(move || models::open(&model, before.as_deref())).await??;
+        let embedder = model.embedder.clone();
         dir.update(|about| about.model = Some(models::label(embedder.model())))?;
         let path = dir.path().to_owned();
         let ledger = Arc::new(SqliteLedger::open(&path.join("ledger.db")).await?);
         let vectors = Arc::new(open_vectors(&path).await?);
-        let graph = Arc::new(SqliteGraph::open(&path.join("graph.db")).await?);
+        let graph = Arc::new(CachedGraph::new(SqliteGraph::open(&path.join("graph.db")).await?, GRAPH_MEMORY));
         let engagement = Arc::new(SqliteEngagement::open(&path.join("engagement.db")).await?);
         let log = Arc::new(SqliteLog::open(&path.join("log.db")).await?);
         let dead_letters = dead_letters(&path).await?;
@@ -87,6 +91,7 @@ impl App {
             dead_letters,
             positions,
             embedder,
+            model,
             worker,
             upkeep,
             dir,
@@ -135,11 +140,11 @@ impl App {
 
     /// Closes in order, so that the next start is fast.
     pub async fn close(self) -> anyhow::Result<()> {
-        self.embedder.shutdown().await;
+        self.model.shutdown().await;
         self.vectors.checkpoint().await.context("closing the vector index")?;
         self.vectors.close().await;
         self.ledger.close().await;
-        self.graph.close().await;
+        self.graph.inner().close().await;
         self.engagement.close().await;
         self.log.close().await;
         self.dead_letters.close().await;

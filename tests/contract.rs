@@ -44,7 +44,8 @@ fn from_event_to_recommendation() {
     assert_eq!(items(&get_json(port, "/recommendations/nobody")).len(), 10);
     let (_, session) = post(port, "/recommendations", &json!({"text":"a quiet coffee grinder","k":5})).unwrap();
     assert_eq!(items(&session).len(), 5);
-    let mut other = agent().get(format!("http://127.0.0.1:{port}/recommendations/u3")).header("x-tenant", "other").call().unwrap();
+    let mut other =
+        agent().get(format!("http://127.0.0.1:{port}/recommendations/u3")).header("x-tenant", "other").call().unwrap();
     let other: Value = serde_json::from_str(&other.body_mut().read_to_string().unwrap()).unwrap();
     assert_eq!(items(&other).len(), 0, "{other}");
 

@@ -54,7 +54,7 @@ async fn fill(app: &App, seed: u64, cancel: &CancellationToken) -> anyhow::Resul
         counts.users,
         counts.messages,
         counts.engagements,
-        nearcast_domain::ports::Embedder::model(&*app.embedder).label()
+        app.embedder.model().label()
     );
     let progress = Progress::new("ingesting", total, false);
     let mut source = Lines { lines: lines.into_iter(), at: 0 };

@@ -33,7 +33,8 @@ pub async fn run(action: DlqAction, config: Config, cancel: CancellationToken) -
         DlqAction::Show { id, raw } => {
             let dir = DataDir::open(&config.data_dir)?;
             let letters = wiring::dead_letters(dir.path()).await?;
-            let letter = letters.get(&id).await?.with_context(|| format!("there is no dead letter {id}; see nearcast dlq list"))?;
+            let letter =
+                letters.get(&id).await?.with_context(|| format!("there is no dead letter {id}; see nearcast dlq list"))?;
             show(&letter, raw)
         }
         DlqAction::Redrive { ids, reason, since, all } => {
@@ -79,7 +80,11 @@ async fn list(letters: &dyn DeadLetters, mut filter: DeadLetterFilter, limit: us
 fn show(l: &DeadLetter, raw: bool) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     if !raw {
-        writeln!(out, "id      {}\nat      {}\ntenant  {}\nreason  {}\norigin  {}\n", l.id, l.at, l.tenant, l.reason, l.origin)?;
+        writeln!(
+            out,
+            "id      {}\nat      {}\ntenant  {}\nreason  {}\norigin  {}\n",
+            l.id, l.at, l.tenant, l.reason, l.origin
+        )?;
     }
     out.write_all(&l.bytes)?;
     if !raw {
@@ -90,7 +95,12 @@ fn show(l: &DeadLetter, raw: bool) -> anyhow::Result<()> {
 
 /// Takes letters in again. One that fails in the same way stays as it is; the others go.
 #[allow(clippy::print_stdout, reason = "the result of the command")]
-async fn redrive(config: Config, ids: &[String], mut filter: DeadLetterFilter, cancel: &CancellationToken) -> anyhow::Result<()> {
+async fn redrive(
+    config: Config,
+    ids: &[String],
+    mut filter: DeadLetterFilter,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
     let kept: Arc<Kept> = Arc::new(Kept::default());
     let app = wiring::App::open_with(config, |real| Arc::new(Recording { real, kept: kept.clone() })).await?;
     let (mut taken, mut gone) = (0, 0);

@@ -3,10 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use nearcast_domain::{
-    ErrorKind,
-    ports::Progress as _,
-};
+use nearcast_domain::{ErrorKind, ports::Progress as _};
 use nearcast_ingest::IngestError;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -76,8 +73,16 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
             }
             outcome
         },
-        async { if roles.ingest { app.upkeep.run(&background).await } },
-        async { if roles.ingest { keep_profiles_fresh(&app, &background).await } },
+        async {
+            if roles.ingest {
+                app.upkeep.run(&background).await
+            }
+        },
+        async {
+            if roles.ingest {
+                keep_profiles_fresh(&app, &background).await
+            }
+        },
     );
     tasks.close();
     tasks.wait().await;

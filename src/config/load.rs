@@ -56,7 +56,8 @@ pub fn load(cli: &Cli, env: impl Iterator<Item = (String, String)>) -> Result<Co
     variables.sort();
     for (name, value) in variables {
         let path: Vec<String> = name[ENV_PREFIX.len()..].split("__").map(str::to_lowercase).collect();
-        set(&mut table, &path, scalar(&value)).map_err(|()| ConfigError::Key(format!("{name} names a key inside a plain value")))?;
+        set(&mut table, &path, scalar(&value))
+            .map_err(|()| ConfigError::Key(format!("{name} names a key inside a plain value")))?;
     }
     if let Some(dir) = &cli.data_dir {
         table.insert("data_dir".into(), Value::String(dir.display().to_string()));
@@ -97,7 +98,10 @@ fn one_line(e: &toml::de::Error) -> String {
 
 /// A value as TOML reads it, else as text.
 fn scalar(text: &str) -> Value {
-    toml::from_str::<Table>(&format!("v = {text}")).ok().and_then(|mut t| t.remove("v")).unwrap_or_else(|| Value::String(text.into()))
+    toml::from_str::<Table>(&format!("v = {text}"))
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| Value::String(text.into()))
 }
 
 fn merge(into: &mut Table, from: Table) {
@@ -118,12 +122,10 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), ()> {
             table.insert(key.clone(), value);
             Ok(())
         }
-        [section, rest @ ..] => {
-            match table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new())) {
-                Value::Table(inner) => set(inner, rest, value),
-                _ => Err(()),
-            }
-        }
+        [section, rest @ ..] => match table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new())) {
+            Value::Table(inner) => set(inner, rest, value),
+            _ => Err(()),
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub fn nearcast(data: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nearcast"));
     command.args(args).arg("--data-dir").arg(data).arg("--log").arg("warn");
-    command.env("NEARCAST__MODEL__NAME", "all-MiniLM-L6-v2").current_dir(std::env::temp_dir());
+    command.env("NEARCAST__MODEL__NAME", nearcast_embed::statics::BUILT_IN).current_dir(std::env::temp_dir());
     command.stdin(Stdio::null());
     command
 }
