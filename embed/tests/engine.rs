@@ -90,8 +90,7 @@ fn as_the_plain_forward() {
         let path = dir.path().join("model.safetensors");
         random_weights(&config, &path);
         let mut rng = fastrand::Rng::with_seed(4);
-        let sequences =
-            [1, 2, 3, 4, 5, 16, 17, 31, 64, 255, 300].map(|len| (0..len).map(|_| rng.u32(0..50)).collect::<Vec<_>>());
+        let sequences = [1, 2, 3, 4, 5, 17, 64, 255].map(|len| (0..len).map(|_| rng.u32(0..50)).collect::<Vec<_>>());
         let sequences = sequences.iter().map(Vec::as_slice).collect::<Vec<_>>();
         let plain = TensorBert::load(&path, config.clone(), &Device::Cpu).unwrap();
         let want = plain.forward(&sequences, shape.pooling).unwrap();

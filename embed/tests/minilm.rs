@@ -63,7 +63,7 @@ fn long_texts_end_or_are_read_in_windows() {
         assert_eq!(out.len(), 2);
         (out, stats.tokens)
     };
-    let (beginning, end) = ("the dog sleeps in the sun ".repeat(42), " quarterly tax returns of companies".repeat(60));
+    let (beginning, end) = ("the dog sleeps in the sun ".repeat(43), " quarterly tax returns of companies".repeat(60));
     let text = format!("{beginning}{end}");
     let (cut, tokens) = embed(&local, &text);
     assert_eq!(tokens, 256 + 3);

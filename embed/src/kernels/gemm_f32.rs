@@ -47,8 +47,9 @@ pub fn product(level: Level, a: &[f32], w: &PackedF32, out: &mut [f32]) {
     portable::<{ cfg!(target_arch = "aarch64") }>(a, w, out);
 }
 
-/// The product of `MR` rows with one panel.
+/// The product of `MR` rows with one panel, of which `width` columns count.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 fn tile<const FMA: bool, const MR: usize>(
     a: &[f32],
     k: usize,
@@ -56,6 +57,7 @@ fn tile<const FMA: bool, const MR: usize>(
     bias: &[f32; LANES],
     out: &mut [f32],
     n: usize,
+    width: usize,
 ) {
     let mut acc = [*bias; MR];
     let rows: [&[f32]; MR] = std::array::from_fn(|r| &a[r * k..][..panel.len()]);
@@ -69,7 +71,6 @@ fn tile<const FMA: bool, const MR: usize>(
     }
     for r in 0..MR {
         // The last panel may be narrower than the block.
-        let width = LANES.min(out.len() - r * n);
         out[r * n..][..width].copy_from_slice(&acc[r][..width]);
     }
 }
@@ -87,9 +88,9 @@ fn portable<const FMA: bool>(a: &[f32], w: &PackedF32, out: &mut [f32]) {
             let take = (rows - r).min(2);
             let (a, out) = (&a[r * k..], &mut out[r * n + column..(r + take - 1) * n + column + width]);
             if take == 2 {
-                tile::<FMA, 2>(a, k, panel, bias, out, n)
+                tile::<FMA, 2>(a, k, panel, bias, out, n, width)
             } else {
-                tile::<FMA, 1>(a, k, panel, bias, out, n)
+                tile::<FMA, 1>(a, k, panel, bias, out, n, width)
             }
             r += take;
         }
