@@ -66,7 +66,7 @@ pub async fn run(on: &Recommender, tenant: &Tenant, asker: Asker<'_>, query: &Qu
     }
     let mut run = Run {
         on,
-        ask: Ask::new(on, tenant, asker, query.category.as_ref()),
+        ask: Ask::new(on, tenant, asker, query.category.as_ref(), &budget),
         query,
         exclude,
         now: Timestamp::now(),

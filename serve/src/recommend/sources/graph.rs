@@ -38,6 +38,7 @@ impl CandidateSource for Graph {
                 tally.add(&next.item, voice * next.weight, &via);
             }
         }
-        Ok(tally.proposals(ask.enough()))
+        // Enough once the asker's own items are taken out.
+        Ok(tally.proposals(limits.candidates + own.len()))
     }
 }

@@ -19,6 +19,7 @@ use nearcast_domain::{
     ports::{Collection, Priority},
     profile::unit,
 };
+use tokio::time::Instant;
 
 pub use self::{
     graph::Graph,
@@ -27,7 +28,7 @@ pub use self::{
     similar_users::SimilarUsers,
     trending::Trending,
 };
-use super::{Recommender, Session};
+use super::{Recommender, Session, budget::Budget};
 
 /// Something that proposes items.
 #[async_trait]
@@ -68,6 +69,8 @@ pub struct Ask<'a> {
     pub user: Option<&'a UserId>,
     /// The category that is asked for.
     pub category: Option<&'a Arc<str>>,
+    /// When half of the sources' time is over: what one of them can do without is waited for until then.
+    pub halfway: Instant,
     own: Once<'a, Arc<Vec<Own>>>,
     vector: Once<'a, Option<Vector>>,
 }
@@ -83,7 +86,14 @@ pub enum Asker<'a> {
 
 impl<'a> Ask<'a> {
     /// Reads nothing yet.
-    pub fn new(on: &'a Recommender, tenant: &'a Tenant, asker: Asker<'a>, category: Option<&'a Arc<str>>) -> Self {
+    pub fn new(
+        on: &'a Recommender,
+        tenant: &'a Tenant,
+        asker: Asker<'a>,
+        category: Option<&'a Arc<str>>,
+        budget: &Budget,
+    ) -> Self {
+        let halfway = budget.at(on.config.sources.share / 2.0);
         let (user, own, vector) = match asker {
             Asker::User(user) => (Some(user), own_items(on, tenant, user).boxed(), profile(on, tenant, user).boxed()),
             Asker::Session(session) => {
@@ -91,7 +101,7 @@ impl<'a> Ask<'a> {
                 (None, async { Ok(Arc::new(own)) }.boxed(), session_vector(on, tenant, session).boxed())
             }
         };
-        Self { on, tenant, user, category, own: own.shared(), vector: vector.shared() }
+        Self { on, tenant, user, category, halfway, own: own.shared(), vector: vector.shared() }
     }
 
     /// The asker's own items, newest first.
@@ -102,12 +112,6 @@ impl<'a> Ask<'a> {
     /// The asker's own items, if they were read already.
     pub fn own_if_known(&self) -> Option<Arc<Vec<Own>>> {
         self.own.peek().and_then(|r| r.as_ref().ok().cloned())
-    }
-
-    /// How many proposals leave enough once the asker's own items are taken out.
-    pub fn enough(&self) -> usize {
-        let limits = &self.on.config.sources;
-        limits.candidates + self.own_if_known().map_or(limits.own_items, |own| own.len())
     }
 
     /// The vector that stands for the asker.

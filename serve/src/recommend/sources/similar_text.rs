@@ -1,8 +1,7 @@
 //! Items whose text is near the asker's vector, by how far their cosine stands out among the near ones.
 //!
-//! Leaves out the asker's own items where those are known in time: a profile is made of them, so they would fill the list.
-
-use std::time::Duration;
+//! Leaves out the asker's own items where those are known in time (they come from another store): a profile is made of
+//! them, so they would fill the list.
 
 use async_trait::async_trait;
 use nearcast_domain::{
@@ -10,13 +9,10 @@ use nearcast_domain::{
     candidate::{Proposal, Source},
     ports::{Collection, VectorQuery},
 };
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::{Ask, CandidateSource};
 use crate::recommend::formulas::standing_out;
-
-/// How long it waits for the list of the asker's own items, which comes from another store.
-const PATIENCE: Duration = Duration::from_millis(10);
 
 /// The source `similar_text`.
 pub struct SimilarText;
@@ -32,7 +28,7 @@ impl CandidateSource for SimilarText {
         let wanted = ask.on.config.sources.texts;
         let mut exclude = Vec::new();
         if !ask.on.config.recommend_engaged
-            && let Ok(Ok(own)) = timeout(PATIENCE, ask.own()).await
+            && let Ok(Ok(own)) = timeout_at(ask.halfway, ask.own()).await
         {
             exclude = own.iter().map(|o| o.item.as_str().to_owned()).collect();
         }
