@@ -100,7 +100,7 @@ impl TextModel for Bert {
     fn encoder(self: Arc<Self>) -> Box<dyn Encoder> {
         match &self.engine {
             Engine::Cpu(model) => {
-                let forward = Forward::new(Arc::clone(model));
+                let forward = Box::new(Forward::new(Arc::clone(model)));
                 Box::new(BertEncoder {
                     dimension: self.info.dimension,
                     max_tokens: self.max_tokens,
@@ -131,7 +131,7 @@ struct BertEncoder {
 }
 
 enum Running {
-    Cpu(Forward),
+    Cpu(Box<Forward>),
     Device(Arc<Bert>),
 }
 

@@ -1,4 +1,5 @@
 //! The engine for CPUs gives what the plain forward gives, for every shape of model and every level of processor here.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 

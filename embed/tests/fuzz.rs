@@ -1,5 +1,6 @@
 //! Whatever the text, a finite vector of unit length: 10^5 texts for the tokenizer and the static model, and the worst of them
 //! for MiniLM.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Hosted services: nothing lost, order kept, limits never exceeded, whatever the service does.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! MiniLM gives the vectors that sentence-transformers gives, however it is asked.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Models are fetched whole or not at all, gone on with where they broke off, checked, and named when they are torn.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The static model that is built in: good enough by human judgement, quick, the same every time.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 

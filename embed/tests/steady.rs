@@ -1,5 +1,6 @@
 //! Once its working memory has grown, the forward allocates nothing.
 #![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 

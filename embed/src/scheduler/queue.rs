@@ -53,7 +53,10 @@ pub(crate) enum Work {
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
-    wake: Condvar,
+    /// Threads that take whatever comes.
+    any: Condvar,
+    /// The thread that is kept for requests.
+    express: Condvar,
 }
 
 /// How much one turn of tokenizing takes: so little that a request which comes meanwhile hardly notices.
@@ -120,19 +123,22 @@ impl Queue {
             }
         };
         drop(guard);
-        self.wake.notify_one();
+        if class == 0 {
+            self.express.notify_one();
+        }
+        self.any.notify_one();
         Ok(first)
     }
 
-    /// Waits until there is something to do. Requests come before everything in bulk.
-    pub fn next(&self, budget: usize) -> Work {
+    /// Waits until there is something to do. Requests come before everything in bulk; an express thread takes nothing else.
+    pub fn next(&self, budget: usize, express: bool) -> Work {
         let mut guard = self.lock();
         loop {
             let state = &mut *guard;
             if state.dropped {
                 return Work::Stop;
             }
-            for class in 0..CLASSES.len() {
+            for class in 0..if express { 1 } else { CLASSES.len() } {
                 if state.ready_tokens[class] < budget {
                     let texts = state.take_raw(class);
                     if !texts.is_empty() {
@@ -148,7 +154,8 @@ impl Queue {
             if state.closed {
                 return Work::Stop;
             }
-            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            let wake = if express { &self.express } else { &self.any };
+            guard = wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -165,7 +172,12 @@ impl Queue {
             }
         }
         drop(guard);
-        self.wake.notify_all();
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        self.any.notify_all();
+        self.express.notify_all();
     }
 
     /// Answers everyone who waits for this text.
@@ -196,7 +208,7 @@ impl Queue {
         state.closed = true;
         state.dropped |= at_once;
         drop(state);
-        self.wake.notify_all();
+        self.wake_all();
     }
 }
 

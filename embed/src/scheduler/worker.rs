@@ -50,12 +50,14 @@ pub(crate) struct Worker {
     queue: Arc<Queue>,
     loader: Arc<Loader>,
     batch_tokens: Option<usize>,
+    express: bool,
     output: Vec<f32>,
 }
 
 impl Worker {
-    pub fn new(queue: Arc<Queue>, loader: Arc<Loader>, batch_tokens: Option<usize>) -> Self {
-        Self { queue, loader, batch_tokens, output: Vec::new() }
+    /// An `express` worker takes only what requests wait for.
+    pub fn new(queue: Arc<Queue>, loader: Arc<Loader>, batch_tokens: Option<usize>, express: bool) -> Self {
+        Self { queue, loader, batch_tokens, express, output: Vec::new() }
     }
 
     /// Until the queue is closed and empty.
@@ -63,7 +65,7 @@ impl Worker {
         let mut loaded: Option<(Arc<dyn TextModel>, Box<dyn Encoder>)> = None;
         loop {
             let budget = self.batch_tokens.or_else(|| loaded.as_ref().map(|(m, _)| m.batch_tokens())).unwrap_or(256);
-            let work = self.queue.next(budget);
+            let work = self.queue.next(budget, self.express);
             if let Work::Stop = work {
                 return;
             }
