@@ -1,4 +1,5 @@
 //! The embedded backends pass the suites that every backend of their ports must pass.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
 

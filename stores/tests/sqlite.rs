@@ -1,5 +1,6 @@
 //! What the embedded files owe beyond their ports: survival of a kill, refusals that name the remedy, and projections that no
 //! order or repetition of deliveries can change.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 

@@ -9,7 +9,7 @@ use crate::{
     ports::{
         Append,
         Appended::{Conflict, Duplicate, Erased, New},
-        History, HistoryLimit, LedgerCounts, LedgerWrite,
+        EngagedEvent, History, HistoryLimit, LedgerCounts, LedgerWrite,
     },
     taste::MESSAGE_KIND,
 };
@@ -22,6 +22,7 @@ pub async fn ledger(store: &dyn LedgerWrite) {
     empty(store).await;
     appending(store).await;
     histories(store).await;
+    values_to_the_bit(store).await;
     ties_and_limits(store).await;
     pairs_and_engaged(store).await;
     item_versions(store).await;
@@ -108,6 +109,22 @@ async fn histories(store: &dyn LedgerWrite) {
     assert_eq!((h.engagements[2].value, h.engagements[2].timestamp, h.engagements[2].is_message), (-3.25, at(-10), false));
     let wrote: Vec<_> = h.messages.iter().map(|m| (m.id.as_str(), &*m.text, m.item.clone())).collect();
     assert_eq!(wrote, [("m2", "about nothing", None), ("m1", "about i2", Some(item("i2")))]);
+}
+
+/// Every finite value comes back to the bit: profiles and edges depend on it.
+async fn values_to_the_bit(store: &dyn LedgerWrite) {
+    let m = Maker::new("values");
+    let mut rng = fastrand::Rng::with_seed(3);
+    let mut values = vec![0.0, 0.1, -1.0 / 3.0, f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324, 1e22, 2.017_351_698_988_807e285];
+    values.extend(std::iter::repeat_with(|| f64::from_bits(rng.u64(..))).filter(|v| v.is_finite()).take(500));
+    let batch: Vec<Append> =
+        (0_i64..).zip(&values).map(|(n, v)| m.engagement(&format!("e{n}"), "u", "i", "amount", *v, n)).collect();
+    store.append(&batch, R).await.unwrap();
+    let bits = |events: &[EngagedEvent]| events.iter().map(|e| e.value.to_bits()).collect::<Vec<_>>();
+    let mut want: Vec<u64> = values.iter().map(|v| v.to_bits()).collect();
+    assert_eq!(bits(&store.pairs(&m.0, &[(user("u"), item("i"))]).await.unwrap()[0].events), want);
+    want.reverse();
+    assert_eq!(bits(&history(store, &m, "u").await.engagements), want);
 }
 
 async fn ties_and_limits(store: &dyn LedgerWrite) {

@@ -47,7 +47,8 @@ pub(super) async fn set_edges(db: &Database, tenant: &Tenant, edges: &[Edge]) ->
             user: users[*u],
             item: items[*i],
             may_exist: old_users[*u].is_some() && old_items[*i].is_some(),
-            weight: e.weight,
+            // There is one zero only.
+            weight: e.weight + 0.0,
             positive: e.positive,
             first: e.first.millis(),
             last: e.last.millis(),

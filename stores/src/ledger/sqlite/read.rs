@@ -12,7 +12,7 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use crate::sqlite::{
     Database,
     error::torn,
-    packed::{self, Text, real},
+    packed::{self, Text},
     rows::{json, limit as rows_limit, place},
 };
 
@@ -39,7 +39,7 @@ pub(super) async fn histories(
     if limit.engagements > 0 {
         // The bound is the time of the last that is wanted: whatever shares its time is read too, and cut off below.
         let sql = concat!(
-            "SELECT j.key, (SELECT json_group_array(json_array(e.id, e.source, i.id, e.kind, format('%!.17g', e.value), \
+            "SELECT j.key, (SELECT json_group_array(json_array(e.id, e.source, i.id, e.kind, e.value, \
              e.timestamp)) FROM engagements e CROSS JOIN items i ON i.key = e.item WHERE e.user = u.key \
              AND e.timestamp >= coalesce((SELECT timestamp FROM engagements WHERE user = u.key ORDER BY timestamp DESC \
              LIMIT 1 OFFSET ?), -9223372036854775808)) FROM json_each(?) j CROSS JOIN users u ON u.tenant = ",
@@ -50,7 +50,7 @@ pub(super) async fn histories(
         let mut kinds = Kinds::default();
         for row in rows.fetch_all(&mut *reader).await? {
             let Some(history) = histories.get_mut(place(row.try_get(0)?)) else { continue };
-            let packed = packed::rows::<(Text<'_>, u8, Text<'_>, Text<'_>, &str, i64)>(row.try_get(1)?)?;
+            let packed = packed::rows::<(Text<'_>, u8, Text<'_>, Text<'_>, i64, i64)>(row.try_get(1)?)?;
             history.engagements.reserve(packed.len());
             for (id, source, item, kind, value, timestamp) in packed {
                 history.engagements.push(EngagedEvent {
@@ -58,7 +58,7 @@ pub(super) async fn histories(
                     is_message: source == 1,
                     item: ItemId::trusted(&*item.0),
                     kind: kinds.shared(&kind.0),
-                    value: real(value)?,
+                    value: f64::from_bits(value.cast_unsigned()),
                     timestamp: Timestamp::from_millis(timestamp),
                 });
             }
@@ -126,11 +126,9 @@ pub(super) async fn engaged(db: &Database, tenant: &Tenant, user: &UserId, items
     if items.is_empty() {
         return Ok(known);
     }
-    let sql = concat!(
-        "SELECT j.key FROM tenants t CROSS JOIN users u ON u.tenant = t.key AND u.id = ? CROSS JOIN json_each(?) j \
+    let sql = "SELECT j.key FROM tenants t CROSS JOIN users u ON u.tenant = t.key AND u.id = ? CROSS JOIN json_each(?) j \
          CROSS JOIN items n ON n.tenant = t.key AND n.id = j.value WHERE t.name = ? \
-         AND EXISTS (SELECT 1 FROM engagements e INDEXED BY engagements_by_item WHERE e.item = n.key AND e.user = u.key)"
-    );
+         AND EXISTS (SELECT 1 FROM engagements e INDEXED BY engagements_by_item WHERE e.item = n.key AND e.user = u.key)";
     let mut reader = db.reader().await?;
     let rows = sqlx::query(sql).bind(user.as_str()).bind(json(items)?).bind(tenant.as_str());
     for row in rows.fetch_all(&mut *reader).await? {
@@ -175,7 +173,7 @@ async fn pairs_of(reader: &mut SqliteConnection, tenant: &Tenant, found: &mut [P
         places[at].push(place);
     }
     let sql = concat!(
-        "SELECT json_group_array(json_array(a.key, b.key, e.id, e.source, e.kind, format('%!.17g', e.value), e.timestamp)) \
+        "SELECT json_group_array(json_array(a.key, b.key, e.id, e.source, e.kind, e.value, e.timestamp)) \
          FROM json_each(?) a CROSS JOIN users u ON u.tenant = ",
         tenant!(),
         " AND u.id = a.value ->> 0 CROSS JOIN json_each(a.value, '$[1]') b CROSS JOIN items n ON n.tenant = u.tenant \
@@ -184,7 +182,7 @@ async fn pairs_of(reader: &mut SqliteConnection, tenant: &Tenant, found: &mut [P
     let packed: String = sqlx::query_scalar(sql).bind(json(&asked)?).bind(tenant.as_str()).fetch_one(reader).await?;
     let mut kinds = Kinds::default();
     for (a, b, id, source, kind, value, timestamp) in
-        packed::rows::<(usize, usize, Text<'_>, u8, Text<'_>, &str, i64)>(Some(&packed))?
+        packed::rows::<(usize, usize, Text<'_>, u8, Text<'_>, i64, i64)>(Some(&packed))?
     {
         if let Some(pair) = places.get(a).and_then(|p| p.get(b)).and_then(|at| found.get_mut(*at)) {
             pair.events.push(EngagedEvent {
@@ -192,7 +190,7 @@ async fn pairs_of(reader: &mut SqliteConnection, tenant: &Tenant, found: &mut [P
                 is_message: source == 1,
                 item: pair.item.clone(),
                 kind: kinds.shared(&kind.0),
-                value: real(value)?,
+                value: f64::from_bits(value.cast_unsigned()),
                 timestamp: Timestamp::from_millis(timestamp),
             });
         }

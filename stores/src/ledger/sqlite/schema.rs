@@ -1,7 +1,8 @@
 //! The tables of `ledger.db`.
 //!
 //! A user's engagements lie together in the order of time: their history is one range of one tree. Messages about an item stand
-//! there too (`source` 1), so that engagements are asked for in one place. `refused` is the time of a user's newest conflict.
+//! there too (`source` 1), so that engagements are asked for in one place. `refused` is the time of a user's newest
+//! conflict. `value` holds the bits of an `f64`: SQLite writes numbers as decimals that do not always read back as the same.
 
 use crate::sqlite::Schema;
 
@@ -17,7 +18,7 @@ CREATE TABLE items (key INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, id TEXT NO
 
 CREATE TABLE engagements (
   user INTEGER NOT NULL, timestamp INTEGER NOT NULL, id TEXT NOT NULL, source INTEGER NOT NULL,
-  item INTEGER NOT NULL, kind TEXT NOT NULL, value REAL NOT NULL, hash BLOB NOT NULL,
+  item INTEGER NOT NULL, kind TEXT NOT NULL, value INTEGER NOT NULL, hash BLOB NOT NULL,
   PRIMARY KEY (user, timestamp, id, source)) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX engagements_by_id ON engagements (user, id, source);
 CREATE INDEX engagements_by_item ON engagements (item, user);

@@ -150,7 +150,7 @@ async fn intern(
     for (needed, change) in item_needed.iter_mut().zip(&plan.items) {
         *needed |= change.state.is_some();
     }
-    for t in 0..keys.tenants.len() {
+    for (t, count) in counts.iter_mut().enumerate() {
         let (user_places, user_ids) = keys.users_of(batch, t, |i| user_needed[i] && keys.users[i].is_none());
         let (item_places, item_ids) = keys.items_of(batch, t, |i| item_needed[i] && keys.items[i].is_none());
         let (old_users, old_items) = (vec![None; user_ids.len()], vec![None; item_ids.len()]);
@@ -160,7 +160,7 @@ async fn intern(
         }
         let Some(tenant) = keys.tenant_keys[t] else { continue };
         let (new, fresh) = names::add_missing(conn, Names::Users, tenant, &user_ids, &old_users).await?;
-        counts[t].users += i64::try_from(fresh).unwrap_or(0);
+        count.users += i64::try_from(fresh).unwrap_or(0);
         user_places.iter().zip(new).for_each(|(place, key)| keys.users[*place] = Some(key));
         let (new, _) = names::add_missing(conn, Names::Items, tenant, &item_ids, &old_items).await?;
         item_places.iter().zip(new).for_each(|(place, key)| keys.items[*place] = Some(key));
@@ -254,7 +254,7 @@ async fn events(
     let head = "INSERT INTO engagements (user, timestamp, id, source, item, kind, value, hash)";
     insert(conn, head, 8, "", &engagements, |v, e| {
         v.int(e.user).int(e.timestamp).text(e.id.clone()).int(e.source).int(e.item).text(e.kind.clone());
-        v.real(e.value).blob(e.hash.to_vec());
+        v.int(e.value.to_bits().cast_signed()).blob(e.hash.to_vec());
     })
     .await?;
     let head = "INSERT INTO messages (key, user, id, timestamp, item, text, hash)";
