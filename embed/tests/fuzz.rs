@@ -78,7 +78,7 @@ fn minilm_takes_anything() {
     check(&model, &extremes());
 }
 
-/// As many as the issue asks for, for MiniLM too: a quarter of an hour, so only when it is asked for.
+/// As many for MiniLM too: some minutes, so only when it is asked for.
 #[test]
 #[ignore = "10^5 texts through MiniLM take minutes: cargo test --release -p nearcast-embed --test fuzz -- --ignored"]
 fn minilm_takes_a_hundred_thousand() {

@@ -16,7 +16,7 @@ use nearcast_embed::{
 };
 use support::{cosine, minilm, pairs};
 
-/// What "correct" means (DESIGN, "Models").
+/// What "correct" means.
 const BAR: f64 = 0.9999;
 
 #[test]
