@@ -55,7 +55,7 @@ impl Progress {
         plain.position = position;
         if plain.last.elapsed() >= EVERY {
             plain.last = Instant::now();
-            let share = if plain.total > 0 { format!(" {}%", position * 100 / plain.total) } else { String::new() };
+            let share = (position * 100).checked_div(plain.total).map(|p| format!(" {p}%")).unwrap_or_default();
             eprintln!("{}:{share} {message}", self.name);
         }
     }
