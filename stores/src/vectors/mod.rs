@@ -12,7 +12,6 @@
 
 mod codes;
 mod dot;
-mod dump;
 mod graph;
 mod grow;
 mod head;
