@@ -131,7 +131,7 @@ async fn finds_99_of_100_among_20_000_real_messages() {
     assert!(exact >= 0.99, "before there is a graph: {exact}");
     index.settled().await;
     let settled = recall(&index, &rows, queries).await;
-    assert!(settled >= 0.99, "through the graph: {settled}");
+    assert!(settled >= 0.993, "through the graph: {settled}");
     assert_reachable(&index, &rows).await;
 
     // A quarter goes, a quarter moves to where others were, and what went comes back.
@@ -155,11 +155,13 @@ async fn finds_99_of_100_among_20_000_real_messages() {
     assert!(again >= 0.99, "after insertions: {again}");
     assert_reachable(&index, &rows).await;
 
-    // The graph that was written down is as good.
+    // Nothing but rows is written down; the graph that is made of them then is as good.
     index.checkpoint().await.unwrap();
     index.close().await;
     drop(index);
     let index = HnswIndex::open(dir.path()).await.unwrap();
+    recall(&index, &rows, &queries[..1]).await;
+    index.settled().await;
     let reopened = recall(&index, &rows, &queries[..300]).await;
     assert!(reopened >= 0.99, "opened again: {reopened}");
     eprintln!(

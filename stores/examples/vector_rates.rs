@@ -1,12 +1,11 @@
-//! How fast the embedded vector index is, and how much it finds: `vector_rates [VECTORS.npy] [--peer]`.
+//! How fast the embedded vector index is, and how much it finds: `vector_rates [VECTORS.npy]`.
 //!
 //! The file holds unit vectors, a row each, as `nearcast embed --format npy` writes them; the last thousand are the queries. Without
-//! one, vectors in clusters are made up. `--peer` measures a graph of `hnsw_rs` on the same vectors as well.
+//! one, vectors in clusters are made up. The scan is measured beside the graph: "as written" is before there is one.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "prints what it measured, ends where it cannot")]
 
 use std::time::{Duration, Instant};
 
-use hnsw_rs::prelude::{DistDot, Hnsw};
 use nearcast_domain::{
     Tenant, Vector,
     ports::{Collection, VectorQuery, VectorRead, VectorRow, VectorWrite},
@@ -20,18 +19,13 @@ const ITEMS: Collection = Collection::Items;
 
 #[tokio::main]
 async fn main() {
-    let (flags, files): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|a| a.starts_with("--"));
-    let peer = flags.iter().any(|f| f == "--peer");
-    let all = files.first().map_or_else(|| clusters(21_000, 384), |path| npy(path));
+    let all = std::env::args().nth(1).map_or_else(|| clusters(21_000, 384), |path| npy(&path));
     println!("{} vectors of {} components", all.len(), all[0].len());
     let (rows, queries) = all.split_at(all.len() - QUERIES);
     for n in [2_000, 20_000] {
         if n <= rows.len() {
             let tenth = tenth_scores(&rows[..n], queries);
             measure(&rows[..n], queries, &tenth).await;
-            if peer {
-                measure_peer(&rows[..n], queries, &tenth);
-            }
         }
     }
 }
@@ -86,29 +80,6 @@ async fn search(index: &HnswIndex, queries: &[Vector], tenth: &[f32], what: &str
     }
     let recall = if label.is_none() { hits as f64 / (10 * queries.len()) as f64 } else { f64::NAN };
     report(what, times, recall);
-}
-
-fn measure_peer(rows: &[Vector], queries: &[Vector], tenth: &[f32]) {
-    let begun = Instant::now();
-    let mut graph = Hnsw::<f32, DistDot>::new(24, rows.len(), 12, 120, DistDot {});
-    graph.set_keeping_pruned(true);
-    for (i, v) in rows.iter().enumerate() {
-        graph.insert((v, i));
-    }
-    graph.set_searching_mode(true);
-    println!("  hnsw_rs, 24 links, 120 candidates in construction: made in {:.2?}", begun.elapsed());
-    for width in [80, 160] {
-        let (mut times, mut hits) = (Vec::new(), 0);
-        for (q, tenth) in queries.iter().zip(tenth) {
-            let begun = Instant::now();
-            let found = graph.search(q, 10, width);
-            times.push(begun.elapsed());
-            hits += found.iter().filter(|h| score(q, &rows[h.d_id]) >= tenth - 1e-6).count();
-        }
-        report(&format!("hnsw_rs at {width}"), times, hits as f64 / (10 * queries.len()) as f64);
-    }
-    let lost = rows.iter().filter(|v| graph.search(v, 10, 80).iter().all(|h| score(v, &rows[h.d_id]) < 1.0 - 1e-5)).count();
-    println!("  hnsw_rs: rows that a search for their own vector does not find: {lost}");
 }
 
 fn report(what: &str, mut times: Vec<Duration>, recall: f64) {

@@ -47,6 +47,9 @@ fn rows(n: usize, dimension: usize, seed: u64) -> Vec<VectorRow> {
         if i % 500 == 0 {
             labels.push("rare".into());
         }
+        if i % 10 != 0 {
+            labels.push("most".into());
+        }
         rows.push(VectorRow { id: format!("i{i:05}"), vector, labels });
     }
     rows
@@ -80,15 +83,17 @@ async fn a_graph_changes_no_promise() {
     let index = HnswIndex::open(dir.path()).await.unwrap();
     let mut kept: BTreeMap<String, VectorRow> = BTreeMap::new();
     let mut rng = fastrand::Rng::with_seed(11);
+    let mut recalls = Vec::new();
     for (round, seed) in [21, 22, 23].into_iter().enumerate() {
-        // The first round fills, the others change a part and take some out.
-        for batch in rows(7000, 24, seed).chunks(500) {
-            let batch: Vec<VectorRow> = batch.iter().filter(|_| round == 0 || rng.u8(..3) == 0).cloned().collect();
+        // The first round fills. The second changes and takes out so little that the graph stays, the third so much that it is made anew.
+        let part = [1, 20, 3][round];
+        for batch in rows(24_000, 24, seed).chunks(500) {
+            let batch: Vec<VectorRow> = batch.iter().filter(|_| rng.u8(..part) == 0).cloned().collect();
             index.upsert(&tenant, ITEMS, "r", &batch).await.unwrap();
             kept.extend(batch.into_iter().map(|r| (r.id.clone(), r)));
         }
         if round > 0 {
-            let gone: Vec<String> = kept.keys().filter(|_| rng.u8(..8) == 0).cloned().collect();
+            let gone: Vec<String> = kept.keys().filter(|_| rng.u8(..4 * part) == 0).cloned().collect();
             index.delete(&tenant, ITEMS, &gone).await.unwrap();
             kept.retain(|id, _| gone.binary_search(id).is_err());
         }
@@ -96,7 +101,7 @@ async fn a_graph_changes_no_promise() {
         settle(&index, &tenant, &some).await;
 
         // No row is unreachable.
-        for r in kept.values() {
+        for r in kept.values().step_by(3) {
             let best = index.search(&tenant, ITEMS, ask(&r.vector, 1)).await.unwrap();
             assert!(best[0].score > 1.0 - 1e-5, "{}: {best:?}", r.id);
         }
@@ -106,8 +111,8 @@ async fn a_graph_changes_no_promise() {
             let some_row = kept.values().nth(rng.usize(..kept.len())).unwrap();
             let vector = if i % 2 == 0 { near.clone() } else { some_row.vector.clone() };
             let exclude: Vec<String> =
-                if i % 3 == 0 { nearest(kept.values(), &ask(&vector, 50)).into_iter().map(|h| h.id).collect() } else { vec![] };
-            let label = [None, Some("l1".to_owned()), Some("rare".to_owned())][i as usize % 3].clone();
+                if i % 3 == 0 { nearest(kept.values(), &ask(&vector, 20)).into_iter().map(|h| h.id).collect() } else { vec![] };
+            let label = [None, Some("l1"), Some("rare"), Some("most")][i as usize / 2 % 4].map(str::to_owned);
             let query = VectorQuery { vector, limit: 10, label, exclude };
             let expected = nearest(kept.values(), &query);
             let found = index.search(&tenant, ITEMS, query.clone()).await.unwrap();
@@ -122,7 +127,9 @@ async fn a_graph_changes_no_promise() {
             hits += found.iter().filter(|h| h.score >= last).count();
         }
         let recall = hits as f64 / asked as f64;
-        assert!(recall >= 0.99, "round {round}: {recall}");
+        // Half of the questions lie far from every cluster, which is the hardest for a graph that is entered at one point.
+        assert!(recall >= 0.98, "round {round}: {recall}");
+        recalls.push(recall);
 
         // A new row is found at once, though the graph does not have it.
         let fresh = VectorRow { id: format!("fresh{round}"), vector: random_unit(&mut rng, 24), labels: vec![] };
@@ -132,6 +139,7 @@ async fn a_graph_changes_no_promise() {
 
         index.checkpoint().await.unwrap();
     }
+    eprintln!("recall@10 as filled, changed a little, changed much: {recalls:.4?}");
     let digest = index.digest().await.unwrap();
     drop(index);
     let index = open(dir.path()).await;
@@ -187,11 +195,10 @@ async fn damage_is_never_taken_for_data() {
     for batch in all.chunks(300) {
         index.upsert(&tenant, ITEMS, "r", batch).await.unwrap();
     }
-    settle(&index, &tenant, &all[0].vector).await;
     index.checkpoint().await.unwrap();
     let digest = index.digest().await.unwrap();
     drop(index);
-    assert_eq!(files(source.path()), ["vectors-1.journal", "vectors.graph", "vectors.head"]);
+    assert_eq!(files(source.path()), ["vectors-1.journal", "vectors.head"], "a graph is no data and leaves no file");
 
     let mut rng = fastrand::Rng::with_seed(42);
     let (mut rebuilt, mut whole) = (0, 0);
@@ -214,7 +221,6 @@ async fn damage_is_never_taken_for_data() {
             }
             let index = open(dir.path()).await;
             if index.needs_rebuild().await.unwrap() {
-                assert_ne!(name, "vectors.graph", "a graph is never needed");
                 rebuilt += 1;
                 assert_eq!((index.count(&tenant, ITEMS).await.unwrap(), index.revision().await.unwrap()), (0, None));
                 drop(index);
@@ -238,7 +244,7 @@ async fn damage_is_never_taken_for_data() {
             }
         }
     }
-    assert!(rebuilt >= 14 && whole >= 14, "{rebuilt} {whole}");
+    assert!(rebuilt >= 14 && whole >= 4, "{rebuilt} {whole}");
 }
 
 #[tokio::test]

@@ -57,18 +57,6 @@ impl Codes {
         (root * (1.0 + root / (4.0 * ONE)) * ONE * 1.01) as i32 + 1
     }
 
-    /// Asks for a point's code before it is needed.
-    #[inline]
-    pub(super) fn prefetch(&self, point: u32) {
-        #[cfg(target_arch = "x86_64")]
-        for line in self.of(point).chunks(32) {
-            // SAFETY: a prefetch reads nothing and cannot fault; the address lies within the slice.
-            unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = point;
-    }
-
     #[inline]
     fn place(&self, point: u32) -> (usize, usize) {
         (point as usize / BLOCK, point as usize % BLOCK * self.dimension)
@@ -91,8 +79,9 @@ unsafe fn product_avx2(a: &[i16], b: &[i16]) -> i32 {
     product(a, b)
 }
 
+/// The inner product of two codes, in units of [`ONE`]². In whole numbers, so the same on every machine.
 #[inline]
-fn dot(a: &[i16], b: &[i16]) -> i32 {
+pub(super) fn dot(a: &[i16], b: &[i16]) -> i32 {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the feature was just detected.

@@ -2,7 +2,6 @@
 //! searches off the runtime's threads, graphs on one thread of their own at a time.
 
 use std::{
-    collections::HashMap,
     fmt,
     path::{Path, PathBuf},
     sync::{
@@ -23,7 +22,6 @@ use tokio_util::{
 };
 
 use super::{
-    dump::{self, Dump, Key},
     grow::grow,
     journal::Journal,
     record::{Record, Writer},
@@ -33,15 +31,14 @@ use super::{
 
 /// A search that compares more points than this leaves the runtime's threads: below, the way there costs as much as it saves.
 const INLINE: usize = 1500;
-/// How many points a graph takes in before searches may use it.
-const GROW_AT_ONCE: usize = 1 << 16;
 /// The journal is written anew when it is twice as long as its rows need, and this many bytes more.
 const SLACK: u64 = 64 << 20;
 
 /// The embedded vector index: everything in memory, durable in a directory that one process has at a time.
 ///
-/// Graphs are made in the background when searches gain by them, and given up at [`Self::close`] or when the index is dropped. Nothing
-/// needs closing: an acknowledged write survives even a kill. [`VectorWrite::checkpoint`] before the end makes the next start faster.
+/// Graphs are made in the background when searches gain by them, so after a start with the first search; until one is there, searches
+/// compare every row. They are given up at [`Self::close`] or when the index is dropped. Nothing needs closing: an acknowledged write
+/// survives even a kill.
 pub struct HnswIndex {
     inner: Arc<Inner>,
     tasks: TaskTracker,
@@ -63,8 +60,6 @@ struct Files {
     /// At which length the journal is compared with what it holds.
     look_at: u64,
     slack: u64,
-    /// The versions of the graphs that were last written down.
-    dumped: HashMap<Key, u64>,
 }
 
 impl HnswIndex {
@@ -90,17 +85,7 @@ impl HnswIndex {
                 Some(record) => apply(&state, record),
                 None => *write(&state) = State::default(),
             })?;
-            let mut dumped = HashMap::new();
-            for (key, dump) in dump::read(&dir) {
-                if let Some(shard) = read(&state).shards.get(&key) {
-                    let mut shard = write(shard);
-                    dump.give_to(&mut shard);
-                    if !shard.unchecked {
-                        dumped.insert(key, shard.version);
-                    }
-                }
-            }
-            let files = Files { journal, look_at: 0, slack, dumped };
+            let files = Files { journal, look_at: 0, slack };
             Ok((Inner { dir, journal: Mutex::new(files), state }, rebuild))
         })
         .await?;
@@ -145,14 +130,15 @@ impl HnswIndex {
             // Also where the making panics.
             let _done = OnDrop(growing);
             loop {
-                let Some(growth) = write(&shard).begin(GROW_AT_ONCE) else { break };
+                let Some(growth) = write(&shard).begin() else { break };
                 let unfinished = Unfinished(&shard);
                 let made = grow(growth, &|| stop.is_cancelled());
                 std::mem::forget(unfinished);
-                let mut shard = write(&shard);
                 let given_up = made.is_none();
-                shard.finish(made);
-                if given_up || !shard.wants_growth() {
+                let before = write(&shard).finish(made);
+                // Taking a graph apart is long work too.
+                drop(before);
+                if given_up || !read(&shard).wants_growth() {
                     break;
                 }
             }
@@ -213,24 +199,7 @@ impl Inner {
     }
 
     fn checkpoint(&self) -> StoreResult<()> {
-        let mut files = self.files();
-        let (mut dumps, mut versions) = (Vec::new(), HashMap::new());
-        let state = read(&self.state);
-        let graphs = state.shards.iter().filter(|(_, s)| read(s).graph.len() > 0);
-        let now: HashMap<Key, u64> = graphs.map(|(k, s)| (k.clone(), read(s).version)).collect();
-        if now != files.dumped {
-            for key in now.into_keys() {
-                if let Some(shard) = state.shards.get(&key) {
-                    let shard = read(shard);
-                    versions.insert(key.clone(), shard.version);
-                    dumps.push((key, Dump::of(&shard)));
-                }
-            }
-            drop(state);
-            dumps.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            dump::write(&self.dir, &dumps)?;
-            files.dumped = versions;
-        }
+        let files = self.files();
         files.journal.sync()?;
         files.journal.whole()
     }

@@ -37,17 +37,14 @@ pub(super) struct Shard {
     free_points: Vec<u32>,
     /// Points without rows that the graph, or one that is being made, may still lead to.
     gone: HashSet<u32>,
-    pub(super) graph: Arc<Graph>,
+    /// Made in the background; never changed.
+    pub(super) graph: Option<Graph>,
     /// Points with rows that are not in the graph.
     pub(super) fresh: BTreeSet<u32>,
     /// Points in the graph that it does not find.
     pub(super) strays: BTreeSet<u32>,
     /// Whether a graph is being made of a copy.
     growing: bool,
-    /// Whether the graph was mended without being asked for every point since.
-    pub(super) unchecked: bool,
-    /// How often the graph was exchanged.
-    pub(super) version: u64,
     /// About how many bytes the rows take in the journal.
     pub(super) bytes: u64,
 }
@@ -55,9 +52,7 @@ pub(super) struct Shard {
 /// What a new graph is made from, apart from the shard.
 #[derive(Debug)]
 pub(super) struct Growth {
-    pub(super) graph: Graph,
     pub(super) codes: Codes,
-    pub(super) gone: HashSet<u32>,
     pub(super) take: Vec<u32>,
 }
 
@@ -74,12 +69,10 @@ impl Shard {
             by_code: HashMap::new(),
             free_points: Vec::new(),
             gone: HashSet::new(),
-            graph: Arc::default(),
+            graph: None,
             fresh: BTreeSet::new(),
             strays: BTreeSet::new(),
             growing: false,
-            unchecked: false,
-            version: 0,
             bytes: 0,
         }
     }
@@ -192,29 +185,31 @@ impl Shard {
         }
     }
 
-    /// A new graph to make, where there is one worth making and none is being made. [`Self::finish`] must follow.
-    pub(super) fn begin(&mut self, at_once: usize) -> Option<Growth> {
+    /// A graph to make of all points, unless one is being made. [`Self::finish`] must follow.
+    pub(super) fn begin(&mut self) -> Option<Growth> {
         if self.growing {
             return None;
         }
         self.growing = true;
-        let take = self.fresh.iter().copied().take(at_once.max(self.graph.len() / 8)).collect();
-        Some(Growth { graph: (*self.graph).clone(), codes: self.codes.clone(), gone: self.gone.clone(), take })
+        Some(Growth { codes: self.codes.clone(), take: self.all_points().collect() })
     }
 
-    /// Takes in the graph that was made of [`Self::begin`]'s copy, with the points that it does not find; `None` where it was given up.
-    pub(super) fn finish(&mut self, made: Option<(Graph, BTreeSet<u32>)>) {
+    /// Takes in the graph that was made of what [`Self::begin`] gave, with the points that it does not find; `None` where it was given
+    /// up. Gives back the graph before, so that the caller can take it apart where no one waits.
+    pub(super) fn finish(&mut self, made: Option<(Graph, BTreeSet<u32>)>) -> Option<Graph> {
         self.growing = false;
-        if let Some((graph, strays)) = made {
-            self.install(graph, strays);
-            self.unchecked = false;
-        }
+        let before = made.and_then(|(graph, strays)| {
+            self.fresh = self.all_points().filter(|p| !graph.holds(*p)).collect();
+            self.strays = strays.into_iter().filter(|p| !self.points[*p as usize].is_empty()).collect();
+            self.graph.replace(graph)
+        });
         self.free_gone();
+        before
     }
 
     /// Frees the places of points that neither have rows nor stand in the graph. None may be being made meanwhile.
-    pub(super) fn free_gone(&mut self) {
-        let free: Vec<u32> = self.gone.iter().copied().filter(|p| !self.graph.holds(*p)).collect();
+    fn free_gone(&mut self) {
+        let free: Vec<u32> = self.gone.iter().copied().filter(|p| !self.in_graph(*p)).collect();
         for p in free {
             self.gone.remove(&p);
             self.free_points.push(p);
@@ -222,29 +217,13 @@ impl Shard {
         self.free_points.sort_unstable_by(|a, b| b.cmp(a));
     }
 
-    /// Exchanges the graph.
-    pub(super) fn install(&mut self, graph: Graph, strays: BTreeSet<u32>) {
-        self.fresh.retain(|p| !graph.holds(*p));
-        self.strays = strays.into_iter().filter(|p| !self.points[*p as usize].is_empty()).collect();
-        self.graph = Arc::new(graph);
-        self.version += 1;
+    fn in_graph(&self, point: u32) -> bool {
+        self.graph.as_ref().is_some_and(|g| g.holds(point))
     }
 
-    /// How many points without rows are in the graph.
+    /// How many points without rows the graph, or one that is being made, still leads to.
     pub(super) fn gone(&self) -> usize {
         self.gone.len()
-    }
-
-    /// The point whose code has this hash.
-    pub(super) fn point_by_hash(&self, hash: u64) -> Option<u32> {
-        self.by_code.get(&hash).copied()
-    }
-
-    /// A point that stands for one of which only links are known. It counts as gone.
-    pub(super) fn placeholder(&mut self) -> u32 {
-        let point = self.new_point();
-        self.gone.insert(point);
-        point
     }
 
     /// The point of a row's code: one that is there, or a new one.
@@ -284,7 +263,7 @@ impl Shard {
         }
         self.fresh.remove(&point);
         self.strays.remove(&point);
-        if self.growing || self.graph.holds(point) {
+        if self.growing || self.in_graph(point) {
             self.gone.insert(point);
         } else {
             self.free_points.push(point);
@@ -292,7 +271,7 @@ impl Shard {
     }
 }
 
-/// What identifies a code in a dump.
+/// What a code is known by, and what orders points on their way into a graph.
 pub(super) fn code_hash(code: &[i16]) -> u64 {
     let bytes: Vec<u8> = code.iter().flat_map(|c| c.to_le_bytes()).collect();
     checksum(&bytes)
@@ -305,4 +284,51 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
 /// About what the row takes in the journal.
 fn size(row: &Row) -> u64 {
     (12 + row.id.len() + 4 * row.vector.len() + row.labels.iter().map(|l| 4 + l.len()).sum::<usize>()) as u64
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nearcast_domain::testing::vectors::random_unit;
+
+    use super::{super::grow::grow, *};
+
+    fn write(shard: &mut Shard, ids: std::ops::Range<usize>, seed: u64) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for i in ids {
+            let row = VectorRow { id: format!("i{i}"), vector: random_unit(&mut rng, 16), labels: vec![] };
+            shard.upsert(row, &mut HashMap::new());
+        }
+    }
+
+    #[test]
+    fn what_changes_while_a_graph_is_made_is_scanned_until_the_next() {
+        let mut shard = Shard::new(16);
+        write(&mut shard, 0..200, 1);
+        let growth = shard.begin().unwrap();
+        assert!(shard.begin().is_none(), "two at a time");
+        (0..20).for_each(|i| shard.delete(&format!("i{i}")));
+        write(&mut shard, 20..40, 2);
+        write(&mut shard, 200..210, 3);
+        assert!(shard.finish(grow(growth, &|| false)).is_none());
+        assert_eq!(
+            (shard.graph.as_ref().unwrap().len(), shard.fresh.len(), shard.gone(), shard.live_points()),
+            (200, 30, 40, 190)
+        );
+        for p in shard.all_points() {
+            assert_ne!(shard.in_graph(p), shard.fresh.contains(&p));
+        }
+
+        // Given up: the one that is there stays.
+        shard.begin().unwrap();
+        assert!(shard.finish(None).is_none());
+        assert_eq!((shard.graph.as_ref().unwrap().len(), shard.fresh.len(), shard.gone()), (200, 30, 40));
+
+        let growth = shard.begin().unwrap();
+        let before = shard.finish(grow(growth, &|| false));
+        assert_eq!((before.unwrap().len(), shard.graph.as_ref().unwrap().len()), (200, 190));
+        assert_eq!((shard.fresh.len(), shard.gone(), shard.free_points.len(), shard.live_points()), (0, 0, 40, 190));
+        write(&mut shard, 300..340, 4);
+        assert_eq!((shard.free_points.len(), shard.points.len(), shard.fresh.len()), (0, 230, 40));
+    }
 }

@@ -12,7 +12,6 @@ use nearcast_domain::{
 };
 
 use super::{
-    dump::Key,
     record::{Record, Writer},
     shard::Shard,
 };
@@ -22,6 +21,9 @@ const RECORD: usize = 1 << 20;
 
 /// How many rows are written before searches get their turn.
 const AT_ONCE: usize = 128;
+
+/// Whose rows they are: revision, collection, tenant.
+pub(super) type Key = (String, Collection, String);
 
 /// See the module.
 #[derive(Debug, Default)]
