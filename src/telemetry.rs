@@ -10,7 +10,8 @@ use crate::config::{LogConfig, LogFormat};
 
 /// Starts logging; a filter that cannot be read is named.
 pub fn logging(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|e| {
+    // The graph's library tells of every build at `info`.
+    let filter = EnvFilter::try_new(format!("hnsw_rs=warn,{}", config.level)).map_err(|e| {
         anyhow::anyhow!("log.level {:?} is no level and no filter ({e}); try info or nearcast=debug", config.level)
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
