@@ -48,7 +48,13 @@ pub fn open(config: &ModelConfig, before: Option<&str>) -> anyhow::Result<Opened
     let opened = if name == BUILT_IN {
         Opened { embedder: Arc::new(StaticEmbedder::built_in()?), engine: None }
     } else {
-        let engine = Arc::new(LazyEmbedder::of_store(store, &name, SchedulerConfig::default())?);
+        let engine = if config.dir.is_some() {
+            // Nothing vouches for a directory of the user's own: it is read now, so that a torn file is told at the start.
+            EngineHandle::start(Arc::new(Bert::load(&store.open(&name)?)?), SchedulerConfig::default())?
+        } else {
+            LazyEmbedder::of_store(store, &name, SchedulerConfig::default())?
+        };
+        let engine = Arc::new(engine);
         Opened { embedder: engine.clone(), engine: Some(engine) }
     };
     let found = label(opened.embedder.model());

@@ -83,6 +83,21 @@ fn a_truncated_model_file() {
         .output()
         .unwrap();
     refused(&out, 1, &[model.to_str().unwrap()]);
+
+    // One that was fetched, and torn later.
+    let cache = dir.path().join("cache");
+    let fetched = cache.join("all-MiniLM-L6-v2");
+    std::fs::create_dir_all(&fetched).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        std::fs::write(fetched.join(file), "{").unwrap();
+    }
+    let out = nearcast(&dir.path().join("data"), &["verify"])
+        .env("NEARCAST__MODEL__NAME", "all-MiniLM-L6-v2")
+        .env("NEARCAST__MODEL__CACHE_DIR", &cache)
+        .env("NEARCAST__MODEL__OFFLINE", "true")
+        .output()
+        .unwrap();
+    refused(&out, 1, &[fetched.to_str().unwrap(), "models pull"]);
 }
 
 #[test]

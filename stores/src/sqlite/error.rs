@@ -46,6 +46,10 @@ fn io_kind(e: &io::Error) -> (ErrorKind, &'static str) {
 
 /// Result codes of <https://www.sqlite.org/rescode.html>; the low byte is the primary one.
 fn database_kind(code: i64) -> (ErrorKind, &'static str) {
+    // SQLITE_IOERR_SHMSIZE: the index of the write-ahead log cannot grow, which only a full disk refuses.
+    if code == 10 | (19 << 8) {
+        return (ErrorKind::Full, SPACE);
+    }
     match code & 0xff {
         5 | 6 => (ErrorKind::Busy, ": another process holds the file"),
         8 => (ErrorKind::ReadOnly, RIGHTS),
@@ -77,5 +81,6 @@ mod tests {
         assert_eq!(database_kind(26).0, ErrorKind::Corrupt);
         assert_eq!(database_kind(267).0, ErrorKind::Corrupt); // SQLITE_CORRUPT_VTAB
         assert_eq!(database_kind(10).0, ErrorKind::Unavailable);
+        assert_eq!(database_kind(4874).0, ErrorKind::Full); // SQLITE_IOERR_SHMSIZE
     }
 }
