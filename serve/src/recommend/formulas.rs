@@ -29,6 +29,11 @@ pub fn standing_out<T>(mut found: Vec<(T, f32)>, taken: usize) -> Vec<(T, f32)> 
     found
 }
 
+/// How many items' worth it is to have written something: whoever is known by words is no newcomer.
+pub const WRITTEN: usize = 5;
+/// How many items' worth it is to ask with a text or with items: what is asked for comes before what rises.
+pub const ASKED: usize = 50;
+
 /// What trending weighs: the share that fits the tenant, and more for a person of whom little is known.
 pub fn trending_share(fitted: f32, newcomer: f32, own_items: usize) -> f32 {
     fitted + newcomer / (1 + own_items) as f32

@@ -18,7 +18,7 @@ use super::{
     budget::{Budget, by},
     degraded::{Degraded, LEDGER},
     filters::{self, Pass, Rules, Verdict},
-    formulas::{filler, trending_share},
+    formulas::{ASKED, WRITTEN, filler, trending_share},
     items::Card,
     select,
     sources::{self, Answering, Ask, Asker, FillFrom},
@@ -152,6 +152,12 @@ impl Run<'_> {
         let config = &self.on.config;
         let fitted = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await.share;
         let own = self.ask.own_if_known().map_or(0, |own| own.len());
+        // Words say what is wanted, too: a newcomer is who did neither.
+        let own = match (self.ask.has_vector(), self.ask.user) {
+            (true, Some(_)) => own.max(WRITTEN),
+            (true, None) => own.max(ASKED),
+            (false, _) => own,
+        };
         let share = trending_share(fitted, config.sources.newcomer_share, own);
         Weights { trending: config.weights.trending * share, ..config.weights }
     }

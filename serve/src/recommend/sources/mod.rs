@@ -114,6 +114,11 @@ impl<'a> Ask<'a> {
         self.own.peek().and_then(|r| r.as_ref().ok().cloned())
     }
 
+    /// Whether a vector stands for the asker, as far as it was read already.
+    pub fn has_vector(&self) -> bool {
+        matches!(self.vector.peek(), Some(Ok(Some(_))))
+    }
+
     /// The vector that stands for the asker.
     pub async fn vector(&self) -> StoreResult<Option<Vector>> {
         self.vector.clone().await
