@@ -110,6 +110,7 @@ mod tests {
     #[test]
     fn nothing_gives_nothing() {
         assert!(ProfileRule::default().profile(Vec::new()).is_none());
-        assert!(ProfileRule::default().profile(vec![trace(0, "a", [1.0, 0.0]), trace(0, "b", [-1.0, 0.0])]).is_none());
+        let even = ProfileRule { recency: 0.0, ..ProfileRule::default() };
+        assert!(even.profile(vec![trace(0, "a", [1.0, 0.0]), trace(0, "b", [-1.0, 0.0])]).is_none());
     }
 }
