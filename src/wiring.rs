@@ -76,6 +76,7 @@ impl App {
             cache: cache.clone(),
             embedder: embedder.clone(),
             dead_letters: around(dead_letters.clone()),
+            log: log.clone(),
         };
         let rules = Rules { taste: config.taste.clone(), profile: config.profile };
         let worker = Worker::new(stores, config.ingest.clone(), rules);
@@ -97,6 +98,7 @@ impl App {
             dir,
         };
         app.mend_vectors().await?;
+        app.worker.forget_erased().await?;
         Ok(app)
     }
 

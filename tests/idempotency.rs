@@ -14,7 +14,7 @@ use nearcast_ingest::{IngestConfig, Stores, Worker, config::Rules};
 use nearcast_pipelines::{Upkeep, UpkeepConfig, verify::Digests};
 use nearcast_stores::{
     cache::MokaCache, dead_letters::SqliteDeadLetters, engagement::SqliteEngagement, graph::SqliteGraph, ledger::SqliteLedger,
-    vectors::HnswIndex,
+    log::SqliteLog, vectors::HnswIndex,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -53,6 +53,7 @@ async fn digests(dir: &Path, batches: Vec<Vec<Value>>) -> Digests {
         cache: Arc::new(MokaCache::default()),
         embedder: Arc::new(WordEmbedder::new(16)),
         dead_letters: Arc::new(SqliteDeadLetters::open(&dir.join("dead_letters.db")).await.unwrap()),
+        log: Arc::new(SqliteLog::open(&dir.join("log.db")).await.unwrap()),
     };
     let worker = Worker::new(stores, IngestConfig::default(), Rules::default());
     worker.run(&mut Batches(batches.into_iter()), &CancellationToken::new()).await.unwrap();

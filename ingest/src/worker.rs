@@ -14,8 +14,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use nearcast_domain::{
     Event, StoreError, StoreResult, Tenant, Timestamp, UserId,
     ports::{
-        Appended, DeadLetters, Embedder, EngagementWrite, EventSource, GraphWrite, LedgerWrite, Priority, ResponseCache,
-        VectorWrite, answer_prefix,
+        Append, Appended, DeadLetters, Embedder, EngagementWrite, EventSink, EventSource, GraphWrite, LedgerWrite, Priority,
+        ResponseCache, VectorWrite, answer_prefix,
     },
 };
 use tokio::sync::{mpsc, watch};
@@ -46,6 +46,8 @@ pub struct Stores {
     pub embedder: Arc<dyn Embedder>,
     /// What could not be used.
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// The log, whose records of erased users go once they are done.
+    pub log: Arc<dyn EventSink>,
 }
 
 /// Why the worker stopped before its source ended.
@@ -82,12 +84,12 @@ impl Worker {
     /// Works until the source ends or `cancel` fires; then finishes what is in hand, commits it and returns the counts.
     pub async fn run(&self, source: &mut dyn EventSource, cancel: &CancellationToken) -> Result<Totals, IngestError> {
         let (tx, mut rx) = mpsc::channel::<Decoded>(self.config.queue);
-        let (done, mut finished) = mpsc::unbounded_channel::<String>();
+        let (done, mut finished) = mpsc::unbounded_channel::<Done>();
         let stop = cancel.child_token();
         let feed = self.feed(source, tx, &mut finished, &stop);
         let apply = async {
             while let Some(batch) = rx.recv().await {
-                let position = batch.position.clone();
+                let done_with = Done { position: batch.position.clone(), erased: erased(&batch) };
                 let mut whole = true;
                 for part in batch.split(TEXTS_AT_ONCE) {
                     match self.apply_with_retries(part, &stop).await {
@@ -105,7 +107,7 @@ impl Worker {
                     break;
                 }
                 // Positions are bounded by the queue of batches that they come from.
-                drop(done.send(position));
+                drop(done.send(done_with));
             }
             drop(rx);
             drop(done);
@@ -122,7 +124,7 @@ impl Worker {
         &self,
         source: &mut dyn EventSource,
         tx: mpsc::Sender<Decoded>,
-        finished: &mut mpsc::UnboundedReceiver<String>,
+        finished: &mut mpsc::UnboundedReceiver<Done>,
         stop: &CancellationToken,
     ) -> Result<(), IngestError> {
         let mut last = None;
@@ -130,9 +132,8 @@ impl Worker {
             let batch = tokio::select! {
                 biased;
                 () = stop.cancelled() => break Ok(()),
-                Some(position) = finished.recv() => {
-                    source.commit(&position).await?;
-                    last = Some(position);
+                Some(done) = finished.recv() => {
+                    last = Some(self.commit(source, done).await?);
                     continue;
                 }
                 batch = source.next(self.config.batch_records, self.config.batch_bytes) => batch,
@@ -146,10 +147,7 @@ impl Worker {
                     loop {
                         tokio::select! {
                             sent = &mut send => break drop(sent),
-                            Some(position) = finished.recv() => {
-                                source.commit(&position).await?;
-                                last = Some(position);
-                            }
+                            Some(done) = finished.recv() => last = Some(self.commit(source, done).await?),
                         }
                     }
                 }
@@ -158,15 +156,30 @@ impl Worker {
             }
         };
         drop(tx);
-        while let Some(position) = finished.recv().await {
-            source.commit(&position).await?;
-            last = Some(position);
+        while let Some(done) = finished.recv().await {
+            last = Some(self.commit(source, done).await?);
         }
         // A source that has ended hears of it with all work done.
         if let Some(position) = last {
             source.commit(&position).await?;
         }
         outcome
+    }
+
+    /// Commits a batch, then takes what erased users once published out of the log: only what is committed can go.
+    async fn commit(&self, source: &mut dyn EventSource, done: Done) -> StoreResult<String> {
+        source.commit(&done.position).await?;
+        if !done.erased.is_empty() {
+            self.stores.log.forget(&done.erased).await?;
+        }
+        Ok(done.position)
+    }
+
+    /// Takes everything of erased users out of the log that an earlier process may have left there.
+    pub async fn forget_erased(&self) -> StoreResult<u64> {
+        let erased = self.stores.ledger.erasures().await?;
+        let users: Vec<_> = erased.into_iter().map(|e| (e.tenant, e.user)).collect();
+        self.stores.log.forget(&users).await
     }
 
     /// Applies a batch, again and again while stores are only away. `false`: cancelled before it was done.
@@ -292,6 +305,20 @@ impl Worker {
     pub async fn refresh_stale(&self) -> StoreResult<usize> {
         self.projector.refresh_stale().await
     }
+}
+
+/// A batch with all its effects.
+struct Done {
+    position: String,
+    erased: Vec<(Tenant, UserId)>,
+}
+
+fn erased(batch: &Decoded) -> Vec<(Tenant, UserId)> {
+    let erasure = |a: &Append| match &a.event {
+        Event::Erasure(e) => Some((e.tenant.clone(), e.user_id.clone())),
+        _ => None,
+    };
+    batch.appends.iter().filter_map(erasure).collect()
 }
 
 /// How many texts are embedded between two signs of life.

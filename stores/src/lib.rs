@@ -9,5 +9,6 @@ pub mod engagement;
 pub mod graph;
 pub mod ledger;
 pub mod log;
+pub mod remote;
 mod sqlite;
 pub mod vectors;

@@ -83,5 +83,6 @@ async fn dead_letters_on_sqlite() {
 async fn positions_on_sqlite() {
     let dir = dir();
     let store = SqlitePositions::open(&dir.path().join("positions.db")).await.unwrap();
+    testing::leases::leases(&store).await;
     testing::log::positions(&store).await;
 }

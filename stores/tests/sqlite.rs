@@ -311,7 +311,11 @@ async fn an_erased_user_leaves_no_bytes_in_the_log() {
     let mut source = log.source();
     let position = source.next(2, 1 << 20).await.unwrap().unwrap().position;
     source.commit(&position).await.unwrap();
-    assert_eq!(log.forget(&tenant("t"), "u").await.unwrap(), 1, "what the worker has not done yet stays");
+    assert_eq!(
+        log.forget(&[(tenant("t"), user("u")), (tenant("other"), user("v"))]).await.unwrap(),
+        1,
+        "what the worker has not done yet stays"
+    );
     assert_eq!(log.lag().await.unwrap(), 1);
     let mut replay = log.replay("0").unwrap();
     let read = replay.next(99, 1 << 20).await.unwrap().unwrap();

@@ -52,6 +52,10 @@ pub struct Token(pub String);
 pub trait EventSink: Send + Sync {
     /// Appends records (key, bytes) durably, in order, and says where they are.
     async fn publish(&self, tenant: &Tenant, records: &[(String, Arc<[u8]>)]) -> StoreResult<Token>;
+
+    /// Removes the records of erased users (by key) that the worker has done, as far as this log can remove single records;
+    /// answers how many. A log that cannot (Kafka: its retention does) answers 0.
+    async fn forget(&self, users: &[(Tenant, UserId)]) -> StoreResult<u64>;
 }
 
 /// How far the worker has come.

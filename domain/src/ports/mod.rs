@@ -12,6 +12,7 @@ mod cache;
 mod embedder;
 mod engagement;
 mod graph;
+mod lease;
 mod ledger;
 mod log;
 mod vectors;
@@ -20,6 +21,7 @@ pub use cache::{CachedAnswer, ResponseCache, answer_prefix};
 pub use embedder::{Embedder, ModelInfo, Priority};
 pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendFit, TrendingQuery, WEIGHT_STEP};
 pub use graph::{Edge, GraphRead, GraphWrite, Neighbour, NeighbourList, Touched};
+pub use lease::Leases;
 pub use ledger::{
     Append, Appended, EngagedEvent, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerRead, LedgerWrite,
     MessageEvent, PairEvents, StoredEvent,

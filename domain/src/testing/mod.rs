@@ -9,6 +9,8 @@ pub mod embedder;
 pub mod engagement;
 pub mod events;
 pub mod graph;
+pub mod leases;
 pub mod ledger;
 pub mod log;
+pub mod servers;
 pub mod vectors;

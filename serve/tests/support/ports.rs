@@ -307,6 +307,15 @@ impl EventSink for Fakes {
         })
         .await
     }
+
+    async fn forget(&self, users: &[(Tenant, UserId)]) -> StoreResult<u64> {
+        self.call("log", |w| {
+            let before = w.log.len();
+            w.log.retain(|(t, key, _)| !users.iter().any(|(tenant, user)| tenant == t && user.as_str() == key));
+            Ok((before - w.log.len()) as u64)
+        })
+        .await
+    }
 }
 
 #[async_trait]

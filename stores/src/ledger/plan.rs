@@ -83,11 +83,21 @@ pub(crate) struct KnownEvent {
     pub message: i64,
 }
 
+/// That a user was erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Erased {
+    /// Nothing up to this time comes back.
+    pub until: Timestamp,
+    /// The time of the newest erasure itself: an erasure up to it is a repetition. It can be earlier than `until`, as events may be
+    /// dated ahead, and a new erasure before `until` must still remove what came after it.
+    pub asked: Timestamp,
+}
+
 /// A user as the ledger knows them.
 #[derive(Default, Clone)]
 pub(crate) struct KnownUser {
-    /// Nothing up to this time comes back.
-    pub erased: Option<Timestamp>,
+    /// Whether they were erased, and up to when.
+    pub erased: Option<Erased>,
     /// The newest event that was kept or refused as a conflict; needed only of those whom the batch erases.
     pub newest: Option<Timestamp>,
 }
@@ -133,7 +143,7 @@ pub(crate) struct Plan<'a> {
     /// Vectors for messages that are there already, by the store's key.
     pub late_vectors: Vec<(i64, Vector)>,
     /// By user: until when they are erased now, where the batch erased them.
-    pub erased: Vec<Option<Timestamp>>,
+    pub erased: Vec<Option<Erased>>,
     /// By user: the newest of their events that was refused as a conflict. A later erasure covers it, or it would be let in when
     /// the log is replayed and the event that it was in conflict with is gone.
     pub refused: Vec<Option<Timestamp>>,
@@ -176,12 +186,14 @@ pub(crate) fn plan<'a>(batch: &Batch<'a>, known: Known<'a>) -> Plan<'a> {
             Event::Item(e) => state_item(append, e, &mut items[item], &mut changes[item]),
             Event::Erasure(e) => {
                 let (state, life) = &mut users[user];
-                if state.erased.is_some_and(|until| e.timestamp <= until) {
+                if state.erased.is_some_and(|known| e.timestamp <= known.asked) {
                     Appended::Duplicate
                 } else {
-                    let until = [Some(e.timestamp), state.newest, state.erased].into_iter().flatten().max();
-                    (state.erased, state.newest) = (until, None);
-                    (erased[user], refused[user]) = (until, None);
+                    let before = state.erased.map(|known| known.until);
+                    let until = [state.newest, before].into_iter().flatten().fold(e.timestamp, Timestamp::max);
+                    let now = Some(Erased { until, asked: e.timestamp });
+                    (state.erased, state.newest) = (now, None);
+                    (erased[user], refused[user]) = (now, None);
                     *life += 1;
                     Appended::New
                 }
@@ -193,7 +205,7 @@ pub(crate) fn plan<'a>(batch: &Batch<'a>, known: Known<'a>) -> Plan<'a> {
                     _ => unreachable!("matched above"),
                 };
                 let (state, life) = &mut users[user];
-                if state.erased.is_some_and(|until| timestamp <= until) {
+                if state.erased.is_some_and(|known| timestamp <= known.until) {
                     outcomes.push(Appended::Erased);
                     continue;
                 }

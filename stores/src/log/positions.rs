@@ -1,16 +1,22 @@
-//! Positions in one small SQLite file: how far a file was imported.
+//! Positions and leases in one small SQLite file: how far a file was imported, and who does what only one may do.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
-use nearcast_domain::{StoreResult, ports::Positions};
+use nearcast_domain::{
+    StoreResult, Timestamp,
+    ports::{Leases, Positions},
+};
 
 use crate::sqlite::{Database, Schema};
 
 const SCHEMA: Schema = Schema {
     store: "positions",
     application_id: 0x6e63_706f,
-    migrations: &["CREATE TABLE positions (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"],
+    migrations: &[
+        "CREATE TABLE positions (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;",
+        "CREATE TABLE leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
+    ],
     cache_kib: (256, 256),
 };
 
@@ -58,5 +64,35 @@ impl Positions for SqlitePositions {
 
     async fn remove(&self, key: &str) -> StoreResult<()> {
         self.write(key, None).await.map_err(|e| self.db.error(e))
+    }
+}
+
+impl SqlitePositions {
+    async fn take(&self, name: &str, holder: &str, ttl: Duration) -> sqlx::Result<bool> {
+        let now = Timestamp::now().millis();
+        let until = now.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX));
+        let mut writer = self.db.writer().await;
+        let sql = "INSERT INTO leases (name, holder, until) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE \
+                   SET holder = excluded.holder, until = excluded.until WHERE holder = excluded.holder OR until <= ?4";
+        let done = sqlx::query(sql).bind(name).bind(holder).bind(until).bind(now).execute(&mut *writer).await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    async fn give_back(&self, name: &str, holder: &str) -> sqlx::Result<()> {
+        let mut writer = self.db.writer().await;
+        let sql = "DELETE FROM leases WHERE name = ? AND holder = ?";
+        sqlx::query(sql).bind(name).bind(holder).execute(&mut *writer).await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Leases for SqlitePositions {
+    async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> StoreResult<bool> {
+        self.take(name, holder, ttl).await.map_err(|e| self.db.error(e))
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> StoreResult<()> {
+        self.give_back(name, holder).await.map_err(|e| self.db.error(e))
     }
 }

@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use nearcast_domain::{
-    ErrorKind, StoreError, StoreResult, Tenant,
+    ErrorKind, StoreError, StoreResult, Tenant, UserId,
     ports::{EventSink, EventSource, Progress, Record, SourceBatch, Token},
 };
 use sqlx::{Row, SqliteConnection};
@@ -109,16 +109,6 @@ impl SqliteLog {
         Ok(LogSource { log: self.clone(), after: number(position)?, ends: true })
     }
 
-    /// Removes what a user published and the worker has done, so that nothing of an erased user stays in the file. Answers how
-    /// many records there were.
-    pub async fn forget(&self, tenant: &Tenant, key: &str) -> StoreResult<u64> {
-        let mut writer = self.0.db.writer().await;
-        let sql = "DELETE FROM records WHERE seq <= ? AND key = ? AND tenant = ?";
-        let committed = *self.0.committed.borrow();
-        let done = sqlx::query(sql).bind(committed).bind(key).bind(tenant.as_str()).execute(&mut *writer).await;
-        done.map(|d| d.rows_affected()).map_err(|e| self.0.db.error(e))
-    }
-
     /// Removes what the worker has done, save the last `keep` records. Answers how many were removed.
     pub async fn trim(&self, keep: u64) -> StoreResult<u64> {
         let mut writer = self.0.db.writer().await;
@@ -186,6 +176,19 @@ impl EventSink for SqliteLog {
         let request = Request { tenant: tenant.shared(), records };
         let last = self.0.group.submit(&self.0.db, &self.0.publishing, request).await?;
         Ok(Token(format!("log:{last}")))
+    }
+
+    async fn forget(&self, users: &[(Tenant, UserId)]) -> StoreResult<u64> {
+        if users.is_empty() {
+            return Ok(0);
+        }
+        let pairs: Vec<(&str, &str)> = users.iter().map(|(t, u)| (t.as_str(), u.as_str())).collect();
+        let pairs = serde_json::to_string(&pairs).map_err(|e| invalid(e.to_string()))?;
+        let mut writer = self.0.db.writer().await;
+        let sql = "DELETE FROM records WHERE seq <= ? AND (tenant, key) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
+        let committed = *self.0.committed.borrow();
+        let done = sqlx::query(sql).bind(committed).bind(pairs).execute(&mut *writer).await;
+        done.map(|d| d.rows_affected()).map_err(|e| self.0.db.error(e))
     }
 }
 

@@ -6,7 +6,7 @@ use nearcast_domain::{Event, Timestamp, event::ContentHash};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
-    ledger::plan::{Batch, Known, KnownEvent, KnownItem, KnownUser, NONE},
+    ledger::plan::{Batch, Erased, Known, KnownEvent, KnownItem, KnownUser, NONE},
     sqlite::{
         error::torn,
         names::{self, Names},
@@ -88,10 +88,12 @@ pub(super) async fn known<'a>(
         if ids.is_empty() {
             continue;
         }
-        let sql = "SELECT j.key, e.until FROM json_each(?) j CROSS JOIN erasures e ON e.tenant = ? AND e.user = j.value";
+        let sql =
+            "SELECT j.key, e.until, e.asked FROM json_each(?) j CROSS JOIN erasures e ON e.tenant = ? AND e.user = j.value";
         for row in sqlx::query(sql).bind(json(&ids)?).bind(tenant).fetch_all(&mut *conn).await? {
             if let Some(user) = places.get(place(row.try_get(0)?)).and_then(|p| users.get_mut(*p)) {
-                user.erased = Some(Timestamp::from_millis(row.try_get(1)?));
+                let (until, asked) = (row.try_get(1)?, row.try_get(2)?);
+                user.erased = Some(Erased { until: Timestamp::from_millis(until), asked: Timestamp::from_millis(asked) });
             }
         }
     }

@@ -6,8 +6,12 @@
 
 use crate::sqlite::Schema;
 
-pub(super) const SCHEMA: Schema =
-    Schema { store: "ledger", application_id: 0x6e63_6c65, migrations: &[VERSION_1], cache_kib: (24 * 1024, 8 * 1024) };
+pub(super) const SCHEMA: Schema = Schema {
+    store: "ledger",
+    application_id: 0x6e63_6c65,
+    migrations: &[VERSION_1, VERSION_2],
+    cache_kib: (24 * 1024, 8 * 1024),
+};
 
 const VERSION_1: &str = "
 CREATE TABLE tenants (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
@@ -48,4 +52,10 @@ CREATE TABLE marks (last INTEGER NOT NULL) STRICT;
 INSERT INTO marks VALUES (0);
 CREATE TABLE erasures (tenant INTEGER NOT NULL, user TEXT NOT NULL, until INTEGER NOT NULL,
   PRIMARY KEY (tenant, user)) STRICT, WITHOUT ROWID;
+";
+
+/// Since when an erasure's own time stands beside the time up to which nothing comes back.
+const VERSION_2: &str = "
+ALTER TABLE erasures ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
+UPDATE erasures SET asked = until;
 ";

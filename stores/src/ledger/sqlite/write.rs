@@ -7,7 +7,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::load::{Keys, slot};
 use crate::{
-    ledger::plan::{Batch, Plan},
+    ledger::plan::{Batch, Erased, Plan},
     sqlite::{
         names::{self, Names},
         rows::{insert, json},
@@ -54,7 +54,8 @@ pub(super) async fn apply(
     if plan.events.is_empty()
         && plan.late_vectors.is_empty()
         && !changes
-        && plan.erased.iter().chain(&plan.refused).all(Option::is_none)
+        && plan.erased.iter().all(Option::is_none)
+        && plan.refused.iter().all(Option::is_none)
     {
         return Ok(());
     }
@@ -84,7 +85,7 @@ async fn erase(
     plan: &Plan<'_>,
     counts: &mut [Counts],
 ) -> sqlx::Result<()> {
-    let erased: Vec<(usize, i64)> = plan.erased.iter().enumerate().filter_map(|(u, t)| t.map(|t| (u, t.millis()))).collect();
+    let erased: Vec<(usize, Erased)> = plan.erased.iter().enumerate().filter_map(|(u, e)| e.map(|e| (u, e))).collect();
     if erased.is_empty() {
         return Ok(());
     }
@@ -120,11 +121,11 @@ async fn erase(
     }
     let records: Vec<_> = erased
         .iter()
-        .filter_map(|(u, until)| keys.tenant_keys[keys.user_tenants[*u]].map(|t| (t, batch.users[*u].1.shared(), *until)))
+        .filter_map(|(u, erased)| keys.tenant_keys[keys.user_tenants[*u]].map(|t| (t, batch.users[*u].1.shared(), *erased)))
         .collect();
-    let tail = "ON CONFLICT (tenant, user) DO UPDATE SET until = excluded.until";
-    insert(conn, "INSERT INTO erasures (tenant, user, until)", 3, tail, &records, |v, (tenant, user, until)| {
-        v.int(*tenant).text(user.clone()).int(*until);
+    let tail = "ON CONFLICT (tenant, user) DO UPDATE SET until = excluded.until, asked = excluded.asked";
+    insert(conn, "INSERT INTO erasures (tenant, user, until, asked)", 4, tail, &records, |v, (tenant, user, erased)| {
+        v.int(*tenant).text(user.clone()).int(erased.until.millis()).int(erased.asked.millis());
     })
     .await?;
     Ok(())
