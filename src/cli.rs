@@ -39,6 +39,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// A digest of every store, and one of all.
     Verify(JsonArgs),
+    /// Makes topics, collections, indexes and constraints in the configured stores; may be repeated.
+    Setup,
     /// Records that could not be used.
     Dlq {
         /// What to do with them.

@@ -3,6 +3,7 @@
 //! Unknown keys and impossible combinations are refused before anything is opened. Secrets are never printed.
 
 mod load;
+mod stores;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -11,7 +12,12 @@ use nearcast_domain::{profile::ProfileRule, taste::Taste};
 use nearcast_ingest::IngestConfig;
 use nearcast_pipelines::UpkeepConfig;
 use nearcast_serve::ServeConfig;
+use nearcast_stores::{
+    cache::RedisConfig, engagement::PostgresConfig, graph::Neo4jConfig, ledger::MongoConfig, log::KafkaConfig,
+    vectors::MilvusConfig,
+};
 use serde::{Deserialize, Serialize};
+pub use stores::{CacheBackend, EngagementBackend, GraphBackend, LedgerBackend, LogBackend, StoresConfig, VectorsBackend};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +29,20 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Logging.
     pub log: LogConfig,
+    /// Which backend stands behind each port.
+    pub stores: StoresConfig,
+    /// Kafka, where `stores.log` names it.
+    pub kafka: KafkaConfig,
+    /// MongoDB, where `stores.ledger` names it.
+    pub mongodb: MongoConfig,
+    /// Milvus, where `stores.vectors` names it.
+    pub milvus: MilvusConfig,
+    /// Neo4j, where `stores.graph` names it.
+    pub neo4j: Neo4jConfig,
+    /// PostgreSQL, where `stores.engagement` names it.
+    pub postgres: PostgresConfig,
+    /// Redis, where `stores.cache` names it.
+    pub redis: RedisConfig,
     /// The embedding model.
     pub model: ModelConfig,
     /// The worker.
@@ -77,6 +97,13 @@ impl Default for Config {
             data_dir: "nearcast-data".into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             log: LogConfig::default(),
+            stores: StoresConfig::default(),
+            kafka: KafkaConfig::default(),
+            mongodb: MongoConfig::default(),
+            milvus: MilvusConfig::default(),
+            neo4j: Neo4jConfig::default(),
+            postgres: PostgresConfig::default(),
+            redis: RedisConfig::default(),
             model: ModelConfig::default(),
             ingest: IngestConfig::default(),
             taste: Taste::default(),
@@ -107,6 +134,7 @@ impl Config {
         self.profile.validate()?;
         self.serve.validate().map_err(|e| e.to_string())?;
         self.upkeep.validate()?;
+        self.stores.validate(self)?;
         if self.model.dir.is_some() && self.model.name != "auto" {
             return Err("model.dir and model.name exclude each other: leave one of them out".into());
         }
