@@ -30,17 +30,35 @@ postgres_sql() {
 
 postgres_answers() { postgres_sql postgres postgres <<<'SELECT 1'; }
 
+# A killed server may stay in the process table until it is reaped, and PostgreSQL then takes it for a running one. Its
+# pid file goes once no process that lives works in the directory of the data.
+postgres_unlock() {
+  local cluster="$1" tries=0 dir state
+  [ -e "$cluster/postmaster.pid" ] || return 0
+  while :; do
+    state=
+    for dir in /proc/[0-9]*; do
+      if [ "$(readlink "$dir/cwd" 2>/dev/null)" = "$cluster" ]; then state=used; fi
+    done
+    [ -n "$state" ] || break
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || die "a PostgreSQL that this stack did not start works in $cluster"
+    sleep 0.1
+  done
+  rm -f "$cluster/postmaster.pid"
+}
+
 postgres_prepare() {
   local home="$STACK/data/postgres" port
   owned_dir "$home"
   if [ ! -d "$home/cluster" ]; then
     say postgres "makes its data directory"
-    secret postgres-postgres >/dev/null
     rm -rf "$home/cluster.new"
     as_server "$(postgres_bin initdb)" --pgdata="$home/cluster.new" --username=postgres --pwfile="$STACK/secrets/postgres-postgres" \
       --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 >>"$STACK/logs/postgres.log" 2>&1
     mv "$home/cluster.new" "$home/cluster"
   fi
+  postgres_unlock "$home/cluster"
   port="$(port postgres)"
   cat >"$home/cluster/postgresql.auto.conf" <<END
 # Written by infra/local/up at every start.
@@ -63,7 +81,7 @@ postgres_finish() {
   local role mark="$STACK/data/postgres/databases-made"
   [ ! -e "$mark" ] || return 0
   for role in nearcast ferretdb; do
-    # On a failed SELECT … \gexec nothing is created; names and passwords are of letters and digits only.
+    # Nothing is created where the SELECT finds no row; names and passwords are of letters and digits only.
     postgres_sql postgres postgres <<END
 SELECT 'CREATE ROLE $role LOGIN CREATEDB' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '$role') \gexec
 ALTER ROLE $role PASSWORD '$(secret "postgres-$role")';
