@@ -1,0 +1,2 @@
+//! What the tests of backends elsewhere share.
+#![allow(dead_code)]
