@@ -5,6 +5,7 @@
 use nearcast_domain::{
     Event, Timestamp,
     decode::{Context, MAX_RECORD_BYTES, decode},
+    ids::MAX_ID_BYTES,
     ports::{Append, DeadLetter, Record, SourceBatch},
 };
 
@@ -50,6 +51,18 @@ impl Decoded {
     }
 }
 
+/// Why a record stands in the wrong place of its log. One worker has all of a user because all of a user is under one key; what
+/// stands elsewhere could be applied out of order, beside another worker.
+fn foreign_key(record: &Record, event: &Event) -> Option<String> {
+    let key = record.key.as_deref().filter(|k| *k != event.key().as_bytes())?;
+    let own = if event.user().is_some() { "user_id" } else { "item_id" };
+    let given = match key {
+        [] => "record has no key".to_owned(),
+        _ => format!("record has the key {:?}", String::from_utf8_lossy(&key[..key.len().min(MAX_ID_BYTES)])),
+    };
+    Some(format!("{given}; its key must be its {own}, {:?}", event.key()))
+}
+
 /// Decodes a batch as of `now`.
 pub fn decode_batch(batch: SourceBatch, now: Timestamp) -> Decoded {
     let mut out = Decoded { position: batch.position, ..Decoded::default() };
@@ -61,11 +74,20 @@ pub fn decode_batch(batch: SourceBatch, now: Timestamp) -> Decoded {
             out.letters.push(letter(&record, &record.tenant, None, reason, now));
             continue;
         }
+        if let Some(reason) = record.rejected.clone() {
+            out.letters.push(letter(&record, &record.tenant, None, reason, now));
+            continue;
+        }
         if cx.tenant != record.tenant {
             cx.tenant = record.tenant.clone();
         }
         match decode(&record.bytes, &cx) {
             Ok(event) => {
+                if let Some(reason) = foreign_key(&record, &event) {
+                    let (tenant, user) = (event.tenant().clone(), event.user().cloned());
+                    out.letters.push(letter(&record, &tenant, user, reason, now));
+                    continue;
+                }
                 let hash = event.content_hash();
                 out.appends.push(Append { event, hash, vector: None });
                 out.records.push(record);

@@ -107,10 +107,10 @@ impl EventSource for Lines {
                 bytes: line.into_bytes().into(),
                 tenant: Tenant::default(),
                 origin: format!("sample:{}", self.at),
-                oversized: false,
+                ..Record::default()
             });
         }
-        Ok((!records.is_empty()).then(|| SourceBatch { records, position: self.at.to_string() }))
+        Ok((!records.is_empty()).then(|| SourceBatch { records, position: self.at.to_string(), ..SourceBatch::default() }))
     }
 
     async fn commit(&mut self, _: &str) -> StoreResult<()> {

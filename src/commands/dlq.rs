@@ -148,7 +148,7 @@ async fn redrive(
 }
 
 fn record(l: &DeadLetter) -> Record {
-    Record { bytes: l.bytes.clone(), tenant: l.tenant.clone(), origin: l.origin.clone(), oversized: false }
+    Record { bytes: l.bytes.clone(), tenant: l.tenant.clone(), origin: l.origin.clone(), ..Record::default() }
 }
 
 /// Letters as a source: one batch.
@@ -157,7 +157,7 @@ struct Letters(Option<Vec<Record>>);
 #[async_trait]
 impl EventSource for Letters {
     async fn next(&mut self, _: usize, _: usize) -> StoreResult<Option<SourceBatch>> {
-        Ok(self.0.take().filter(|r| !r.is_empty()).map(|records| SourceBatch { records, position: String::new() }))
+        Ok(self.0.take().filter(|r| !r.is_empty()).map(|records| SourceBatch { records, ..SourceBatch::default() }))
     }
 
     async fn commit(&mut self, _: &str) -> StoreResult<()> {

@@ -9,6 +9,7 @@
 //! - What a port hands out is ordered deterministically; ties are broken by id.
 
 mod cache;
+mod claim;
 mod embedder;
 mod engagement;
 mod graph;
@@ -18,6 +19,7 @@ mod log;
 mod vectors;
 
 pub use cache::{CachedAnswer, ResponseCache, answer_prefix};
+pub use claim::{Claim, Claimed};
 pub use embedder::{Embedder, ModelInfo, Priority};
 pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendFit, TrendingQuery, WEIGHT_STEP};
 pub use graph::{Edge, GraphRead, GraphWrite, Neighbour, NeighbourList, Touched};

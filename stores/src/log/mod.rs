@@ -1,7 +1,9 @@
 //! Backends of the event log, and of the positions of other sources.
 
+mod kafka;
 mod positions;
 mod sqlite;
 
+pub use kafka::{KafkaConfig, KafkaLog, KafkaSource, Sasl, Start, Usage};
 pub use positions::SqlitePositions;
 pub use sqlite::{LogSource, SqliteLog};
