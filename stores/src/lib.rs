@@ -7,6 +7,7 @@ pub mod cache;
 pub mod dead_letters;
 pub mod engagement;
 pub mod graph;
+pub mod guard;
 pub mod ledger;
 pub mod log;
 pub mod remote;

@@ -16,6 +16,7 @@ mod graph;
 mod lease;
 mod ledger;
 mod log;
+mod states;
 mod vectors;
 
 pub use cache::{CachedAnswer, ResponseCache, answer_prefix};
@@ -31,4 +32,5 @@ pub use ledger::{
 pub use log::{
     DeadLetter, DeadLetterFilter, DeadLetters, EventSink, EventSource, Positions, Progress, Record, SourceBatch, Token,
 };
+pub use states::{Breaker, LatencyCounts, StoreState, StoreStates, Unguarded};
 pub use vectors::{Collection, Hit, VectorQuery, VectorRead, VectorRow, VectorWrite, add_row};
