@@ -61,7 +61,9 @@ locals {
     NEARCAST__KAFKA__SASL__USER      = module.kafka.user
     NEARCAST__MILVUS__ADDRESS        = var.milvus_address
     NEARCAST__NEO4J__URI             = var.neo4j_uri
+    NEARCAST__NEO4J__TLS__ENABLED    = tostring(var.neo4j_tls)
     NEARCAST__NEO4J__USER            = var.neo4j_user
+    NEARCAST__MILVUS__TLS__ENABLED   = tostring(startswith(var.milvus_address, "https://"))
     NEARCAST__LOG__FORMAT            = "json"
   }
 

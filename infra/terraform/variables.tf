@@ -92,9 +92,15 @@ variable "neo4j_uri" {
   type        = string
 
   validation {
-    condition     = can(regex("^(bolt|neo4j)(\\+s)?://[^/]+$", var.neo4j_uri))
-    error_message = "An address such as neo4j+s://host:7687."
+    condition     = can(regex("^(bolt|neo4j)://[^/]+$", var.neo4j_uri))
+    error_message = "An address such as neo4j://host:7687; encryption is neo4j_tls."
   }
+}
+
+variable "neo4j_tls" {
+  description = "Whether Neo4j is spoken to encrypted, as Aura asks for."
+  type        = bool
+  default     = true
 }
 
 variable "neo4j_user" {

@@ -109,10 +109,27 @@ resource "aws_secretsmanager_secret_version" "user" {
   secret_string = jsonencode({ username = var.name, password = random_password.this.result })
 }
 
+data "aws_iam_policy_document" "user" {
+  statement {
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = [aws_secretsmanager_secret.user.arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["kafka.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_secretsmanager_secret_policy" "user" {
+  secret_arn = aws_secretsmanager_secret.user.arn
+  policy     = data.aws_iam_policy_document.user.json
+}
+
 resource "aws_msk_scram_secret_association" "this" {
   cluster_arn     = aws_msk_cluster.this.arn
   secret_arn_list = [aws_secretsmanager_secret.user.arn]
-  depends_on      = [aws_secretsmanager_secret_version.user]
+  depends_on      = [aws_secretsmanager_secret_version.user, aws_secretsmanager_secret_policy.user]
 }
 
 resource "aws_secretsmanager_secret" "password" {
