@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
-use nearcast_domain::{ItemId, Tenant, ports::LedgerRead};
+use nearcast_domain::{ItemId, Tenant};
 use nearcast_pipelines::evaluate::{Figures, Judge, read_holdout};
 use nearcast_serve::{Query, Recommender};
 use tokio_util::sync::CancellationToken;

@@ -7,7 +7,7 @@ mod stores;
 use std::sync::Arc;
 
 use anyhow::Context;
-use nearcast_domain::ports::{DeadLetters, Embedder, VectorRead as _, VectorWrite as _};
+use nearcast_domain::ports::{DeadLetters, Embedder};
 use nearcast_ingest::{Worker, config::Rules};
 use nearcast_pipelines::Upkeep;
 use nearcast_serve::Recommender;
