@@ -5,6 +5,7 @@
 mod support;
 
 use nearcast_domain::testing;
+use nearcast_stores::dead_letters::KafkaDeadLetters;
 
 use self::support::Cluster;
 
@@ -39,4 +40,13 @@ async fn many_publishers_on_many_partitions() {
     testing::log::log_concurrent(&log, &mut source).await;
     drop(source);
     cluster.remove(log).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_of_the_dead_letters() {
+    let Some(cluster) = Cluster::new(1).await else { return };
+    let letters = KafkaDeadLetters::new(&cluster.config).unwrap();
+    testing::dead_letters::dead_letters(&letters).await;
+    letters.close().await;
+    cluster.remove(cluster.log()).await;
 }
