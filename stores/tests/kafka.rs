@@ -1,6 +1,8 @@
 //! The event log on a real Kafka: the port's suite, and what only a log with partitions and several workers can show.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "kafka/groups.rs"]
+mod groups;
 #[path = "kafka/support.rs"]
 mod support;
 
@@ -29,7 +31,7 @@ async fn the_suite_of_the_log() {
     let mut source = log.source().unwrap();
     testing::log::log_concurrent(&log, &mut source).await;
     drop(source);
-    cluster.remove(log).await;
+    cluster.remove(&log).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,7 +41,7 @@ async fn many_publishers_on_many_partitions() {
     let mut source = log.source().unwrap();
     testing::log::log_concurrent(&log, &mut source).await;
     drop(source);
-    cluster.remove(log).await;
+    cluster.remove(&log).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,5 +50,5 @@ async fn the_suite_of_the_dead_letters() {
     let letters = KafkaDeadLetters::new(&cluster.config).unwrap();
     testing::dead_letters::dead_letters(&letters).await;
     letters.close().await;
-    cluster.remove(cluster.log()).await;
+    cluster.remove(&cluster.log()).await;
 }
