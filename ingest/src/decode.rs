@@ -6,7 +6,7 @@ use nearcast_domain::{
     Event, Timestamp,
     decode::{Context, MAX_RECORD_BYTES, decode},
     ids::MAX_ID_BYTES,
-    ports::{Append, DeadLetter, Record, SourceBatch},
+    ports::{Append, Appended, Claim, DeadLetter, Record, SourceBatch},
 };
 
 use crate::letters::letter;
@@ -24,9 +24,29 @@ pub struct Decoded {
     pub bytes: u64,
     /// What to commit when all effects are durable.
     pub position: String,
+    /// Whether it may still be applied.
+    pub claim: Claim,
+    /// What the ledger said, once it has taken the batch in.
+    pub outcomes: Option<Vec<Appended>>,
+    /// How many of the texts were embedded.
+    pub embedded: u64,
 }
 
 impl Decoded {
+    /// How many records it is made of.
+    pub fn records(&self) -> usize {
+        self.appends.len() + self.letters.len()
+    }
+
+    /// Takes in the batch behind this one. Positions are of everything before them: the later one stands for both.
+    pub fn join(&mut self, next: Self) {
+        self.appends.extend(next.appends);
+        self.records.extend(next.records);
+        self.letters.extend(next.letters);
+        self.bytes += next.bytes;
+        self.position = next.position;
+    }
+
     /// The same batch in parts of at most so many texts each, in order; all with its position, which only the last earns.
     pub fn split(self, texts: usize) -> Vec<Self> {
         let has_text = |a: &Append| matches!(&a.event, Event::Message(_) | Event::Item(_));
@@ -34,13 +54,15 @@ impl Decoded {
             return vec![self];
         }
         let position = self.position.clone();
-        let mut parts = vec![Self { letters: self.letters, bytes: self.bytes, position, ..Self::default() }];
+        let claim = self.claim;
+        let mut parts =
+            vec![Self { letters: self.letters, bytes: self.bytes, position, claim: claim.clone(), ..Self::default() }];
         let mut count = 0;
         for (append, record) in self.appends.into_iter().zip(self.records) {
             count += usize::from(has_text(&append));
             if count > texts {
                 count = 1;
-                parts.push(Self { position: self.position.clone(), ..Self::default() });
+                parts.push(Self { position: self.position.clone(), claim: claim.clone(), ..Self::default() });
             }
             if let Some(last) = parts.last_mut() {
                 last.appends.push(append);
@@ -65,7 +87,7 @@ fn foreign_key(record: &Record, event: &Event) -> Option<String> {
 
 /// Decodes a batch as of `now`.
 pub fn decode_batch(batch: SourceBatch, now: Timestamp) -> Decoded {
-    let mut out = Decoded { position: batch.position, ..Decoded::default() };
+    let mut out = Decoded { position: batch.position, claim: batch.claim, ..Decoded::default() };
     let mut cx = Context::stored(now);
     for record in batch.records {
         out.bytes += record.bytes.len() as u64;

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 /// A letter about a record.
 pub fn letter(record: &Record, tenant: &Tenant, user: Option<UserId>, reason: String, at: Timestamp) -> DeadLetter {
-    let key = record.key.clone();
+    let key = record.key.clone().filter(|k| !k.is_empty());
     DeadLetter { key, ..from_bytes(record.bytes.clone(), &record.origin, tenant, user, reason, at) }
 }
 

@@ -1,10 +1,13 @@
 //! The event log on a real Kafka: the port's suite, and what only a log with partitions and several workers can show.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "kafka/groups.rs"]
+mod groups;
 #[path = "kafka/support.rs"]
 mod support;
 
 use nearcast_domain::testing;
+use nearcast_stores::dead_letters::KafkaDeadLetters;
 
 use self::support::Cluster;
 
@@ -28,7 +31,7 @@ async fn the_suite_of_the_log() {
     let mut source = log.source().unwrap();
     testing::log::log_concurrent(&log, &mut source).await;
     drop(source);
-    cluster.remove(log).await;
+    cluster.remove(&log).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,5 +41,14 @@ async fn many_publishers_on_many_partitions() {
     let mut source = log.source().unwrap();
     testing::log::log_concurrent(&log, &mut source).await;
     drop(source);
-    cluster.remove(log).await;
+    cluster.remove(&log).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_of_the_dead_letters() {
+    let Some(cluster) = Cluster::new(1).await else { return };
+    let letters = KafkaDeadLetters::new(&cluster.config).unwrap();
+    testing::dead_letters::dead_letters(&letters).await;
+    letters.close().await;
+    cluster.remove(&cluster.log()).await;
 }

@@ -1,6 +1,6 @@
 //! Backends of the event log, and of the positions of other sources.
 
-mod kafka;
+pub(crate) mod kafka;
 mod positions;
 mod sqlite;
 

@@ -52,7 +52,7 @@ impl Cluster {
     }
 
     /// Closes the log and takes the topics away.
-    pub async fn remove(self, log: KafkaLog) {
+    pub async fn remove(&self, log: &KafkaLog) {
         log.close().await;
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
         let topics = [&*self.config.topic, &*self.config.dead_letter_topic];

@@ -4,11 +4,11 @@
 //! token holds the offsets of the records that were published; it is reached when the group has committed past all of them.
 //! Nothing here connects before it is used, and brokers that are away make calls fail in time, never the program.
 
-mod client;
+pub(crate) mod client;
 mod config;
-mod error;
+pub(crate) mod error;
 mod offsets;
-mod setup;
+pub(crate) mod setup;
 mod source;
 mod tracker;
 
