@@ -9,6 +9,7 @@ pub mod engagement;
 pub mod graph;
 pub mod ledger;
 pub mod log;
+pub mod mongo;
 pub mod remote;
 mod sqlite;
 pub mod vectors;
