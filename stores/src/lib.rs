@@ -10,6 +10,7 @@ pub mod graph;
 pub mod guard;
 pub mod ledger;
 pub mod log;
+pub mod mongo;
 pub mod remote;
 mod sqlite;
 pub mod vectors;

@@ -5,5 +5,10 @@ mod positions;
 mod sqlite;
 
 pub use kafka::{KafkaConfig, KafkaLog, KafkaSource, Sasl, Start, Usage};
+mod mongo_positions;
+mod positions;
+mod sqlite;
+
+pub use mongo_positions::MongoPositions;
 pub use positions::SqlitePositions;
 pub use sqlite::{LogSource, SqliteLog};

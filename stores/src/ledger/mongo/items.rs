@@ -1,0 +1,238 @@
+//! Writing versions of items, which several writers may do at once: each replaces the version that it saw, or looks again.
+
+use std::collections::BTreeMap;
+
+use mongodb::bson::{Bson, Document, doc, serialize_to_bson};
+use nearcast_domain::{
+    ErrorKind, Event, StoreResult, Tenant,
+    ports::{Append, Appended},
+};
+use serde::Deserialize;
+
+use super::{
+    COLLECTIONS, MongoLedger,
+    documents::{ItemDoc, hash, revision_field, vector_doc},
+    keys,
+    load::{self, Loaded, Stored},
+    stale,
+};
+use crate::{
+    ledger::plan::{Batch, ItemChange, Known, plan},
+    mongo::{Mongo, inserted},
+};
+
+/// Writes what is planned for the items of a batch, and marks whoever engaged with those that changed. Where another writer was
+/// faster, `outcomes` are put right.
+pub(super) async fn write(
+    ledger: &MongoLedger,
+    batch: &Batch<'_>,
+    loaded: &Loaded,
+    changes: Vec<ItemChange<'_>>,
+    outcomes: &mut [Appended],
+    revision: &str,
+) -> StoreResult<()> {
+    let mongo = &ledger.mongo;
+    let spreader = format!("{:016x}", fastrand::u64(..));
+    let mut spread: Vec<String> = Vec::new();
+    let due = |stored: &Option<Stored>| stored.is_some_and(|s| s.due);
+    for (item, stored) in batch.items.iter().zip(&loaded.stored) {
+        // A crash came between a version and its marks: this batch is the repetition.
+        if due(stored) {
+            spread.push(keys::owned(item.0, item.1.as_str()));
+        }
+    }
+    let changed: Vec<usize> = (0..changes.len()).filter(|i| touches(&changes[*i])).collect();
+    let list: Vec<(usize, &ItemChange<'_>)> = changed.iter().map(|i| (*i, &changes[*i])).collect();
+    let mut lost = attempt(mongo, batch, &list, &loaded.stored, &spreader, revision).await?;
+    spread.extend(changed.iter().filter(|i| changes[**i].stale).map(|i| key(batch, *i)));
+    for _ in 0..8 {
+        if lost.is_empty() {
+            stale::spread(mongo, spread).await?;
+            return Ok(());
+        }
+        lost = again(mongo, batch, &lost, outcomes, &mut spread, &spreader, revision).await?;
+    }
+    Err(mongo.error(ErrorKind::Busy, "others write versions of the same items all the time"))
+}
+
+/// Looks at items anew that another writer has changed meanwhile, and plans their part of the batch again.
+async fn again(
+    mongo: &Mongo,
+    batch: &Batch<'_>,
+    lost: &[usize],
+    outcomes: &mut [Appended],
+    spread: &mut Vec<String>,
+    spreader: &str,
+    revision: &str,
+) -> StoreResult<Vec<usize>> {
+    let concerned = |(at, append): (usize, &Append)| {
+        let mine = matches!(append.event, Event::Item(_)) && lost.contains(&batch.slots[at].1);
+        mine.then(|| (at, append.clone()))
+    };
+    let (places, part): (Vec<usize>, Vec<Append>) = batch.appends.iter().enumerate().filter_map(concerned).unzip();
+    let part = Batch::new(&part);
+    let loaded = load::load(mongo, &part, Some(revision)).await?;
+    let known = Known { users: loaded.users, items: loaded.items, events: std::collections::HashMap::new() };
+    let planned = plan(&part, known);
+    for (place, outcome) in places.iter().zip(planned.outcomes) {
+        outcomes[*place] = outcome;
+    }
+    let changed: Vec<(usize, &ItemChange<'_>)> = planned.items.iter().enumerate().filter(|(_, c)| touches(c)).collect();
+    let lost = attempt(mongo, &part, &changed, &loaded.stored, spreader, revision).await?;
+    spread.extend(changed.iter().filter(|(_, c)| c.stale).map(|(i, _)| key(&part, *i)));
+    let first = |i: &usize| part.slots.iter().position(|(_, item)| item == i).map(|at| batch.slots[places[at]].1);
+    Ok(lost.iter().filter_map(first).collect())
+}
+
+fn touches(change: &ItemChange<'_>) -> bool {
+    change.state.is_some() || change.vector.is_some()
+}
+
+fn key(batch: &Batch<'_>, item: usize) -> String {
+    keys::owned(batch.items[item].0, batch.items[item].1.as_str())
+}
+
+/// Writes once; answers the items whose stored version was no longer the one that was seen.
+async fn attempt(
+    mongo: &Mongo,
+    batch: &Batch<'_>,
+    changed: &[(usize, &ItemChange<'_>)],
+    stored: &[Option<Stored>],
+    spreader: &str,
+    revision: &str,
+) -> StoreResult<Vec<usize>> {
+    if changed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let fresh = |i: usize, c: &ItemChange<'_>| stored[i].is_none() && c.state.is_some();
+    let mut arrivals = arrivals(mongo, batch, changed.iter().filter(|(i, c)| fresh(*i, c)).map(|(i, _)| *i)).await?;
+    let (mut new, mut of_new, mut replaced, mut of_replaced) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    // In the order of the batch, which is the order of arrival.
+    for (i, change) in changed {
+        let version = match change.state.map(|a| (a, &a.event)) {
+            Some((append, Event::Item(item))) => Some(ItemDoc::new(item, &append.hash, change.vector.as_ref(), revision)),
+            _ => None,
+        };
+        match (stored[*i], version) {
+            (None, Some(mut version)) => {
+                version.arrival = arrivals.get_mut(batch.items[*i].0).and_then(Iterator::next).unwrap_or(0);
+                if change.stale {
+                    (version.spread, version.spreader) = (Some(stale::DUE.into()), Some(spreader.into()));
+                }
+                new.push(version);
+                of_new.push(*i);
+            }
+            (Some(at), version) => {
+                replaced.push(statement(mongo, &key(batch, *i), at, version, change, spreader, revision)?);
+                of_replaced.push(*i);
+            }
+            (None, None) => {}
+        }
+    }
+    let collection = mongo.write::<ItemDoc>(COLLECTIONS.items).await?;
+    let duplicates = inserted(mongo, &collection, &new, ItemDoc::size).await?;
+    let mut lost: Vec<usize> = duplicates.into_iter().filter_map(|at| of_new.get(at).copied()).collect();
+    let number = replaced.len() as u64;
+    if mongo.update(COLLECTIONS.items, replaced).await? < number {
+        lost.extend(missed(mongo, batch, changed, stored, &of_replaced).await?);
+    }
+    Ok(lost)
+}
+
+/// The statement that puts a version or a vector in the place of what was seen.
+fn statement(
+    mongo: &Mongo,
+    ti: &str,
+    at: Stored,
+    version: Option<ItemDoc>,
+    change: &ItemChange<'_>,
+    spreader: &str,
+    revision: &str,
+) -> StoreResult<Document> {
+    let bson = |value: mongodb::bson::error::Result<Bson>| value.map_err(|e| mongo.error(ErrorKind::Invalid, e));
+    let (mut set, mut unset) = (doc! { "n": at.n + 1 }, Document::new());
+    if let Some(version) = version {
+        let Bson::Document(mut fields) = bson(serialize_to_bson(&ItemDoc { n: at.n + 1, arrival: at.arrival, ..version }))?
+        else {
+            return Err(mongo.torn("an item"));
+        };
+        for field in ["_id", "v", "spread", "spreader"] {
+            fields.remove(field);
+        }
+        for field in ["at", "text", "expires"] {
+            if !fields.contains_key(field) {
+                unset.insert(field, "");
+            }
+        }
+        set.extend(fields);
+    }
+    let field = revision_field(revision);
+    let vector = change.vector.as_ref().map(|v| bson(serialize_to_bson(&vector_doc(revision, v)))).transpose()?;
+    match (change.drop_vectors, vector) {
+        (true, Some(vector)) => drop(set.insert("v", doc! { field: vector })),
+        (true, None) => drop(set.insert("v", Document::new())),
+        (false, Some(vector)) => drop(set.insert(format!("v.{field}"), vector)),
+        (false, None) => {}
+    }
+    if change.stale {
+        set.insert("spread", stale::DUE);
+        set.insert("spreader", spreader);
+    }
+    let mut update = doc! { "$set": set };
+    if !unset.is_empty() {
+        update.insert("$unset", unset);
+    }
+    Ok(doc! { "q": { "_id": ti, "n": at.n }, "u": update })
+}
+
+/// Which of these items do not hold what was written to them.
+async fn missed(
+    mongo: &Mongo,
+    batch: &Batch<'_>,
+    changed: &[(usize, &ItemChange<'_>)],
+    stored: &[Option<Stored>],
+    written: &[usize],
+) -> StoreResult<Vec<usize>> {
+    #[derive(Deserialize)]
+    struct Version {
+        #[serde(rename = "_id")]
+        ti: String,
+        n: i64,
+        hash: mongodb::bson::Binary,
+    }
+    let tis: Vec<String> = written.iter().map(|i| key(batch, *i)).collect();
+    let fields = Some(doc! { "n": 1, "hash": 1 });
+    let found = load::by_id::<Version>(mongo, COLLECTIONS.items, &tis, fields, |v| &v.ti).await?;
+    let mut lost = Vec::new();
+    for (i, ti) in written.iter().zip(&tis) {
+        let state = changed.iter().find(|(at, _)| at == i).and_then(|(_, c)| c.state);
+        let ours = match (found.get(ti), stored[*i]) {
+            (Some(now), Some(before)) => {
+                let same = state.map_or(Ok(true), |s| hash(mongo, &now.hash).map(|h| h == s.hash))?;
+                now.n == before.n + 1 && same
+            }
+            _ => false,
+        };
+        if !ours {
+            lost.push(*i);
+        }
+    }
+    Ok(lost)
+}
+
+/// Takes numbers of arrival for new items, a row of them for each tenant. Numbers that a crash leaves unused are no harm: only
+/// their order counts, and it is no fact.
+async fn arrivals<'a>(
+    mongo: &Mongo,
+    batch: &Batch<'a>,
+    new: impl Iterator<Item = usize>,
+) -> StoreResult<BTreeMap<&'a Tenant, std::ops::RangeInclusive<i64>>> {
+    let mut numbers: BTreeMap<&Tenant, i64> = BTreeMap::new();
+    new.for_each(|i| *numbers.entry(batch.items[i].0).or_default() += 1);
+    let mut rows = BTreeMap::new();
+    for (tenant, number) in numbers {
+        let last = stale::counted(mongo, COLLECTIONS.tenants, tenant.as_str(), "arrivals", number).await?;
+        rows.insert(tenant, last - number + 1..=last);
+    }
+    Ok(rows)
+}

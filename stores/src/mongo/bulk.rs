@@ -1,0 +1,151 @@
+//! Writing many documents in few commands, unordered, so that one that is there already stops nothing.
+//!
+//! Every statement states an absolute fact: a command that was given up halfway is simply sent again.
+
+use mongodb::{
+    Collection,
+    bson::{Bson, Document, doc},
+    error::ErrorKind as Driver,
+};
+use nearcast_domain::{ErrorKind, StoreResult};
+use serde::Serialize;
+
+use super::{
+    Mongo,
+    error::{DUPLICATE_KEY, coded, map},
+};
+
+/// The places of documents whose key was there already.
+type Duplicates = Vec<usize>;
+
+/// Inserts documents, in commands of bounded length; answers which were there already. `size`: about how many bytes a document has.
+pub(crate) async fn inserted<T: Serialize + Send + Sync>(
+    mongo: &Mongo,
+    collection: &Collection<T>,
+    documents: &[T],
+    size: impl Fn(&T) -> usize,
+) -> StoreResult<Duplicates> {
+    let mut duplicates = Vec::new();
+    let mut from = 0;
+    while from < documents.len() {
+        let mut bytes = 0;
+        let fits = |d: &&T| {
+            bytes += size(d);
+            bytes <= mongo.config.batch_bytes
+        };
+        let most = documents.len().min(from + mongo.config.batch_documents);
+        let number = documents[from..most].iter().take_while(fits).count().max(1);
+        let part = &documents[from..from + number];
+        let call = async { Ok(collection.insert_many(part).ordered(false).await) };
+        match mongo.call(call).await? {
+            Ok(_) => {}
+            Err(e) => match e.kind.as_ref() {
+                Driver::InsertMany(many)
+                    if many.write_concern_error.is_none()
+                        && many.write_errors.iter().flatten().all(|w| w.code == DUPLICATE_KEY) =>
+                {
+                    duplicates.extend(many.write_errors.iter().flatten().map(|w| from + w.index));
+                }
+                // A duplicate beside a real failure must not hide it.
+                Driver::InsertMany(many) => {
+                    let real = many.write_errors.iter().flatten().find(|w| w.code != DUPLICATE_KEY);
+                    return Err(match (real, &many.write_concern_error) {
+                        (Some(w), _) => mongo.refusal(w.code, w.code_name.as_deref().unwrap_or(""), &w.message),
+                        (None, Some(w)) => mongo.refusal(w.code, &w.code_name, &w.message),
+                        (None, None) => map(mongo.store(), &e),
+                    });
+                }
+                _ => return Err(map(mongo.store(), &e)),
+            },
+        }
+        from += number;
+    }
+    duplicates.sort_unstable();
+    Ok(duplicates)
+}
+
+impl Mongo {
+    /// Runs statements `{ q, u, upsert, multi }`; answers how many documents matched or were made. A statement that failed because
+    /// another writer made the same document at that moment is run again.
+    pub async fn update(&self, collection: &str, statements: Vec<Document>) -> StoreResult<u64> {
+        let mut done = 0;
+        for part in statements.chunks(self.config.batch_documents) {
+            let mut left = part.to_vec();
+            for _ in 0..4 {
+                let (n, again) = self.statements("update", "updates", collection, &left).await?;
+                done += n;
+                left = again.into_iter().filter_map(|at| left.get(at).cloned()).collect();
+                if left.is_empty() {
+                    break;
+                }
+            }
+            if !left.is_empty() {
+                return Err(
+                    self.error(ErrorKind::Busy, format!("others write the same documents of {collection:?} all the time"))
+                );
+            }
+        }
+        Ok(done)
+    }
+
+    /// Runs statements `{ q, limit }`; answers how many documents went.
+    pub async fn delete(&self, collection: &str, statements: Vec<Document>) -> StoreResult<u64> {
+        let mut done = 0;
+        for part in statements.chunks(self.config.batch_documents) {
+            done += self.statements("delete", "deletes", collection, part).await?.0;
+        }
+        Ok(done)
+    }
+
+    async fn statements(
+        &self,
+        command: &str,
+        field: &str,
+        collection: &str,
+        part: &[Document],
+    ) -> StoreResult<(u64, Vec<usize>)> {
+        if part.is_empty() {
+            return Ok((0, Vec::new()));
+        }
+        let database = self.database().await?;
+        let wait = i64::try_from(self.config.call_timeout_ms).unwrap_or(i64::MAX);
+        let mut run = doc! { command: collection };
+        run.insert(field, part);
+        run.insert("ordered", false);
+        run.insert("writeConcern", doc! { "w": "majority", "j": true, "wtimeout": wait });
+        let reply = self.call(database.run_command(run)).await?;
+        let mut again = Vec::new();
+        for error in reply.get_array("writeErrors").into_iter().flatten().filter_map(Bson::as_document) {
+            let (code, name, message) = told(error);
+            match usize::try_from(whole(error, "index")) {
+                Ok(at) if code == DUPLICATE_KEY => again.push(at),
+                _ => return Err(self.refusal(code, name, message)),
+            }
+        }
+        if let Ok(error) = reply.get_document("writeConcernError") {
+            let (code, name, message) = told(error);
+            return Err(self.refusal(code, name, message));
+        }
+        Ok((u64::try_from(whole(&reply, "n")).unwrap_or(0), again))
+    }
+
+    fn refusal(&self, code: i32, name: &str, message: &str) -> nearcast_domain::StoreError {
+        let (kind, message) = coded(code, name, message);
+        self.error(kind, message)
+    }
+}
+
+fn told(error: &Document) -> (i32, &str, &str) {
+    let code = i32::try_from(whole(error, "code")).unwrap_or(0);
+    (code, error.get_str("codeName").unwrap_or(""), error.get_str("errmsg").unwrap_or(""))
+}
+
+/// A whole number, in whichever of its forms a server sends it.
+pub(super) fn whole(document: &Document, field: &str) -> i64 {
+    match document.get(field) {
+        Some(Bson::Int32(n)) => i64::from(*n),
+        Some(Bson::Int64(n)) => *n,
+        Some(Bson::Double(n)) => *n as i64,
+        _ => -1,
+    }
+}
