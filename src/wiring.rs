@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
-use nearcast_domain::ports::{DeadLetters, Embedder, VectorWrite};
+use nearcast_domain::ports::{DeadLetters, Embedder, LedgerRead as _, VectorWrite};
 use nearcast_ingest::{Worker, config::Rules};
 use nearcast_pipelines::Upkeep;
 use nearcast_serve::Recommender;
@@ -163,4 +163,18 @@ pub async fn dead_letters(path: &Path) -> anyhow::Result<Arc<SqliteDeadLetters>>
 
 async fn open_vectors(path: &Path) -> anyhow::Result<HnswIndex> {
     Ok(HnswIndex::open(&path.join("vectors")).await?)
+}
+
+/// Whether the ledger in a data directory has nothing in it. One that lies elsewhere counts as full. Blocks.
+pub fn holds_nothing(path: &Path) -> anyhow::Result<bool> {
+    let file = path.join("ledger.db");
+    if !file.exists() {
+        return Ok(false);
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let ledger = SqliteLedger::open(&file).await?;
+        let tenants = ledger.tenants().await;
+        ledger.close().await;
+        Ok(tenants?.is_empty())
+    })
 }
