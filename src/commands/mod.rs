@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod distill;
 mod dlq;
 mod embed;
 mod evaluate;
@@ -22,7 +23,7 @@ pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
         // Quiet ones: they print a result and nothing else.
         Command::Config { action } => config::run(action, &config),
-        Command::Models { action } => logged(&config, || models::run(action, &config.model)),
+        Command::Models { action } => logged(&config, || models::run(action, &config)),
         Command::Embed(args) => logged(&config, || embed::run(&args, &config.model)),
         Command::Demo(args) => on_runtime(&config, |c| demo::run(args, config.clone(), c)),
         Command::Run(args) => on_runtime(&config, |c| run::run(args, config.clone(), run::Roles::ALL, c)),

@@ -3,17 +3,19 @@
 //! Unknown keys and impossible combinations are refused before anything is opened. Secrets are never printed.
 
 mod load;
+mod model;
 mod stores;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 pub use load::load;
+pub use model::ModelConfig;
 use nearcast_domain::{profile::ProfileRule, taste::Taste};
 use nearcast_ingest::IngestConfig;
 use nearcast_pipelines::UpkeepConfig;
 use nearcast_serve::ServeConfig;
 use nearcast_stores::{
-    cache::RedisConfig, engagement::PostgresConfig, graph::Neo4jConfig, ledger::MongoConfig, log::KafkaConfig,
+    cache::RedisConfig, engagement::PostgresConfig, graph::Neo4jConfig, log::KafkaConfig, mongo::MongoConfig,
     vectors::MilvusConfig,
 };
 use serde::{Deserialize, Serialize};
@@ -77,20 +79,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// The section `[model]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelConfig {
-    /// A known name, or `auto`: MiniLM where it is here or can be fetched, else the built-in static model.
-    pub name: String,
-    /// A directory with model.safetensors, tokenizer.json and config.json, instead of a known name.
-    pub dir: Option<PathBuf>,
-    /// Where fetched models are kept (default: the user's cache directory).
-    pub cache_dir: Option<PathBuf>,
-    /// Never ask the network.
-    pub offline: bool,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -120,12 +108,6 @@ impl Default for LogConfig {
     }
 }
 
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self { name: "auto".into(), dir: None, cache_dir: None, offline: false }
-    }
-}
-
 impl Config {
     /// The checks of every section, and those between them.
     fn validate(&self) -> Result<(), String> {
@@ -135,9 +117,6 @@ impl Config {
         self.serve.validate().map_err(|e| e.to_string())?;
         self.upkeep.validate()?;
         self.stores.validate(self)?;
-        if self.model.dir.is_some() && self.model.name != "auto" {
-            return Err("model.dir and model.name exclude each other: leave one of them out".into());
-        }
-        Ok(())
+        self.model.validate()
     }
 }

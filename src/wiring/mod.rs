@@ -158,3 +158,17 @@ fn holder() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".into());
     format!("{host}:{}:{:x}", std::process::id(), fastrand::u64(..))
 }
+
+/// Whether the ledger in a data directory has nothing in it. One that lies elsewhere counts as full. Blocks.
+pub fn holds_nothing(path: &Path) -> anyhow::Result<bool> {
+    let file = path.join("ledger.db");
+    if !file.exists() {
+        return Ok(false);
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let ledger = SqliteLedger::open(&file).await?;
+        let tenants = ledger.tenants().await;
+        ledger.close().await;
+        Ok(tenants?.is_empty())
+    })
+}

@@ -12,9 +12,10 @@ mod file;
 mod linear;
 pub mod sts;
 
-pub use distill::{DistillOptions, DistillReport, distill};
+pub use distill::{DistillOptions, DistillReport, Step, distill};
 pub use embedder::StaticEmbedder;
 pub use file::{StaticHeader, StaticModel};
+pub use sts::Pairs;
 
 use std::sync::{Arc, OnceLock};
 
