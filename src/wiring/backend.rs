@@ -81,10 +81,26 @@ remote!(
     KafkaLog = "kafka",
     MongoLedger = "mongodb",
     MongoPositions = "mongodb",
-    MilvusIndex = "milvus",
     Neo4jGraph = "neo4j",
     PostgresEngagement = "postgres"
 );
+
+#[async_trait]
+impl Backend for MilvusIndex {
+    fn name(&self) -> &'static str {
+        "milvus"
+    }
+
+    // Collections are made by the first write of a model's vectors: only then is their dimension known.
+    async fn setup(&self) -> StoreResult<Vec<String>> {
+        Self::setup(self).await?;
+        Ok(Vec::new())
+    }
+
+    async fn close(&self) {
+        Self::close(self);
+    }
+}
 
 #[async_trait]
 impl Backend for KafkaDeadLetters {

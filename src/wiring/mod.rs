@@ -4,13 +4,14 @@ mod backend;
 mod log;
 mod stores;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
-use nearcast_domain::ports::{DeadLetters, Embedder};
+use nearcast_domain::ports::{DeadLetters, Embedder, LedgerRead as _};
 use nearcast_ingest::{Worker, config::Rules};
 use nearcast_pipelines::Upkeep;
 use nearcast_serve::Recommender;
+use nearcast_stores::ledger::SqliteLedger;
 pub use stores::{Stores, dead_letters};
 use tokio_util::sync::CancellationToken;
 
