@@ -89,11 +89,14 @@ impl Worker {
             rejected: batch.letters.len() as u64,
             ..Totals::default()
         };
+        if batch.claim.is_shared() {
+            self.projector.set_shared();
+        }
         if !batch.letters.is_empty() {
             let Some(_writing) = batch.claim.begin() else { return Ok(None) };
             self.stores.dead_letters.put(&batch.letters).await?;
         }
-        batch.embedded += self.embed(batch).await?;
+        self.embed(batch).await?;
         totals.embedded = batch.embedded;
         if batch.outcomes.is_none() {
             let Some(_writing) = batch.claim.begin() else { return Ok(None) };
@@ -116,10 +119,10 @@ impl Worker {
     }
 
     /// Gives vectors to the texts that are new. What the ledger has is not embedded again.
-    async fn embed(&self, batch: &mut Decoded) -> StoreResult<u64> {
+    async fn embed(&self, batch: &mut Decoded) -> StoreResult<()> {
         let has_text = |e: &Event| matches!(e, Event::Message(_)) || matches!(e, Event::Item(i) if i.text.is_some());
         if batch.outcomes.is_some() || !batch.appends.iter().any(|a| has_text(&a.event) && a.vector.is_none()) {
-            return Ok(0);
+            return Ok(());
         }
         // Whether a text is new depends on texts and erasures alone: the rest of the batch need not be looked up.
         let asked: Vec<usize> = (0..batch.appends.len())
@@ -153,10 +156,11 @@ impl Worker {
             for (place, vector) in places.iter().zip(vectors) {
                 batch.appends[*place].vector = Some(vector);
             }
+            batch.embedded += texts.len() as u64;
             // At once, for whoever watches: a batch of texts takes a while.
             self.totals.send_modify(|t| t.embedded += texts.len() as u64);
         }
-        Ok(texts.len() as u64)
+        Ok(())
     }
 
     /// An id with two contents: the first stays, the second is reported.

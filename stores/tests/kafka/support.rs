@@ -11,7 +11,7 @@ use nearcast_domain::{
 use nearcast_stores::log::{KafkaConfig, KafkaLog};
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions},
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
     client::DefaultClientContext,
     producer::{FutureProducer, FutureRecord},
 };
@@ -58,6 +58,14 @@ impl Cluster {
         let topics = [&*self.config.topic, &*self.config.dead_letter_topic];
         admin.delete_topics(&topics, &AdminOptions::new()).await.unwrap();
         drop(admin.delete_groups(&[&self.config.group], &AdminOptions::new()).await);
+    }
+
+    /// Lets the topic take records that are far too long.
+    pub async fn allow_large(&self) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let change = AlterConfig::new(ResourceSpecifier::Topic(&self.config.topic)).set("max.message.bytes", "12000000");
+        let done = admin.alter_configs([&change], &AdminOptions::new()).await.unwrap();
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
     }
 
     pub fn client(&self) -> ClientConfig {
