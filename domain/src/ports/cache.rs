@@ -26,7 +26,7 @@ pub trait ResponseCache: Send + Sync {
     /// Keeps an answer for `ttl`.
     async fn put(&self, key: &str, answer: CachedAnswer, ttl: Duration) -> StoreResult<()>;
 
-    /// The user's epoch; 0 at first.
+    /// The user's epoch. Whatever it is at first, reading does not change it.
     async fn epoch(&self, tenant: &Tenant, user: &UserId) -> StoreResult<u64>;
 
     /// Begins a new epoch for each of these users.
