@@ -13,7 +13,8 @@ pub struct Neo4jConfig {
     /// The server that takes writes: `bolt://host:port`, or `neo4j://host:port` where the cluster routes by itself
     /// (`dbms.routing.enabled=true`), so that a write reaches whoever leads.
     pub uri: Address,
-    /// Servers that requests read from, in turn; none: from `uri`. One that does not answer is left out for a while.
+    /// Servers that requests read from, in turn, as `bolt://host:port` (a `neo4j://` one would send every read to the leader); none:
+    /// from `uri`. One that does not answer is left out for a while.
     pub replicas: Vec<Address>,
     /// Who logs in.
     pub user: String,
@@ -71,6 +72,9 @@ impl Neo4jConfig {
                     "{key} must start with bolt:// or neo4j:// (encryption is neo4j.tls.enabled), not {address}"
                 ));
             }
+            if key == "neo4j.replicas" && scheme != Some("bolt") {
+                return Err(format!("neo4j.replicas are read from directly: give {address} as bolt://"));
+            }
             if address.expose().contains('@') {
                 return Err(format!("{key} holds a user: give neo4j.user and neo4j.password instead"));
             }
@@ -123,6 +127,7 @@ mod tests {
         assert!(refused(|c| c.uri = Address::new("http://x")).contains("neo4j.uri"));
         assert!(refused(|c| c.uri = Address::new("bolt://u:hunter2@x")).contains("neo4j.user"));
         assert!(refused(|c| c.replicas = vec![Address::new("x:1")]).contains("neo4j.replicas"));
+        assert!(refused(|c| c.replicas = vec![Address::new("neo4j://x:1")]).contains("neo4j.replicas"));
         assert!(refused(|c| c.prefix = "a`b".into()).contains("neo4j.prefix"));
         assert!(refused(|c| c.prefix = "1a".into()).contains("neo4j.prefix"));
         assert!(refused(|c| c.batch_rows = 0).contains("neo4j.batch_rows"));

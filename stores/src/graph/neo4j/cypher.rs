@@ -7,7 +7,7 @@
 //! items by key, and the tenant's node last. Whoever holds that node alone gives out marks, so marks become visible in
 //! the order of their numbers.
 
-use super::config::Neo4jConfig;
+use super::{config::Neo4jConfig, rows::FAR};
 
 pub(super) struct Cypher {
     pub(super) schema: Vec<(String, String)>,
@@ -44,9 +44,8 @@ impl Cypher {
         let p = &config.prefix;
         let labels = [("{U}", "User"), ("{I}", "Item"), ("{T}", "Tenant"), ("{X}", "Touched")];
         let named = |text: &str| {
-            labels
-                .iter()
-                .fold(text.replace("{TOUCH}", TOUCH), |text, (mark, label)| text.replace(mark, &format!("`{p}{label}`")))
+            let text = text.replace("{TOUCH}", TOUCH).replace("{FAR}", &FAR.to_string());
+            labels.iter().fold(text, |text, (mark, label)| text.replace(mark, &format!("`{p}{label}`")))
         };
         // With a bound, and without one where everything is asked for.
         let bounded = |text: &str| [named(&text.replace("{LIMIT}", "LIMIT $limit")), named(&text.replace("{LIMIT}", ""))];
@@ -88,12 +87,12 @@ impl Cypher {
             of_users: bounded(
                 "UNWIND range(0, size($ids) - 1) AS n MATCH (a:{U} {key: $prefix + $ids[n]}) \
                  CALL { WITH a MATCH (a)-[e:ENGAGED]->(b) WITH b.id AS id, e ORDER BY e.last DESC, id {LIMIT} \
-                 RETURN collect([id, e.weight, e.positive, e.first, e.last]) AS list } RETURN n, list",
+                 RETURN collect([id, e.weight, e.positive, e.first + {FAR}, e.last + {FAR}]) AS list } RETURN n, list",
             ),
             of_items: bounded(
                 "UNWIND range(0, size($ids) - 1) AS n MATCH (a:{I} {key: $prefix + $ids[n]}) \
                  CALL { WITH a MATCH (a)<-[e:ENGAGED]-(b) WITH b.id AS id, e ORDER BY e.last DESC, id {LIMIT} \
-                 RETURN collect([id, e.weight, e.positive, e.first, e.last]) AS list } RETURN n, list",
+                 RETURN collect([id, e.weight, e.positive, e.first + {FAR}, e.last + {FAR}]) AS list } RETURN n, list",
             ),
             // The generation is read again at the end: lists that were replaced meanwhile may be gone already.
             neighbours: bounded(
@@ -106,11 +105,11 @@ impl Cypher {
             ),
             scan: named(
                 "MATCH (u:{U}) WHERE u.key STARTS WITH $prefix CALL { WITH u MATCH (u)-[e:ENGAGED]->(i) \
-                 RETURN collect([i.id, e.weight, e.positive, e.first, e.last]) AS list } RETURN u.id AS id, list",
+                 RETURN collect([i.id, e.weight, e.positive, e.first + {FAR}, e.last + {FAR}]) AS list } RETURN u.id AS id, list",
             ),
             digest_edges: named(
                 "MATCH (u:{U}) CALL { WITH u MATCH (u)-[e:ENGAGED]->(i) \
-                 RETURN collect([i.id, e.weight, e.positive, e.first, e.last]) AS list } \
+                 RETURN collect([i.id, e.weight, e.positive, e.first + {FAR}, e.last + {FAR}]) AS list } \
                  RETURN u.tenant AS tenant, u.id AS id, list",
             ),
             digest_lists: named(

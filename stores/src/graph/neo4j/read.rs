@@ -12,6 +12,7 @@ use super::{
     Neo4jGraph, STORE, Shared,
     rows::{Packed, edge, get, neighbour, texts, whole},
 };
+use crate::graph::strongest_first;
 
 /// Asked for more than this, everything is read: a bound that high saves the server nothing.
 const NO_LIMIT: usize = 100_000;
@@ -188,7 +189,7 @@ async fn digest_once(shared: &Shared, generations: &HashMap<String, i64>) -> Sto
         let all: Vec<(String, f64, i64)> = get(&row, "list")?;
         let now = all.into_iter().filter(|(.., generation)| *generation == current);
         let mut list: Vec<Neighbour> = now.map(|(id, weight, _)| neighbour(id, weight)).collect();
-        list.sort_by(|a, b| b.weight.total_cmp(&a.weight).then_with(|| a.item.cmp(&b.item)));
+        list.sort_by(strongest_first);
         if !list.is_empty() {
             digest.add_neighbours(&tenant, &item, &list);
         }

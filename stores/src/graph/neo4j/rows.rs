@@ -11,7 +11,10 @@ use serde::de::DeserializeOwned;
 
 use super::STORE;
 
-/// An id, then weight, positive, first, last.
+/// Added to times on their way out: the driver reads whole numbers from -16 to -1 as 240 to 255.
+pub(super) const FAR: i64 = 1 << 60;
+
+/// An id, then weight, positive, first and last (both plus [`FAR`]).
 pub(super) type Packed = (String, f64, bool, i64, i64);
 
 pub(super) fn texts<'t>(ids: impl IntoIterator<Item = &'t str>) -> BoltType {
@@ -35,7 +38,7 @@ pub(super) fn edge_row(e: &Edge) -> BoltType {
 }
 
 pub(super) fn edge(user: UserId, item: ItemId, (_, weight, positive, first, last): &Packed) -> Edge {
-    let (first, last) = (Timestamp::from_millis(*first), Timestamp::from_millis(*last));
+    let (first, last) = (Timestamp::from_millis(first - FAR), Timestamp::from_millis(last - FAR));
     Edge { user, item, weight: *weight as f32, positive: *positive, first, last }
 }
 

@@ -1,7 +1,8 @@
 //! One Neo4j server: its connections, and statements run on them within a time.
 //!
 //! The driver's own pool hands out connections that a cancelled call left in the middle of an exchange. So every connection is
-//! a driver of its own with one place in its pool, and is thrown away unless its exchange came to an end.
+//! a driver of its own with one place in its pool, and is thrown away unless its exchange came to an end. And it tries refused
+//! logins and lost servers again for a minute where no transaction was asked for: so everything runs in one.
 
 use std::{
     sync::Arc,
@@ -52,7 +53,7 @@ impl Server {
         make: impl Fn() -> Vec<Query>,
         check: impl Fn(&[Row]) -> StoreResult<bool>,
     ) -> StoreResult<Option<Vec<Row>>> {
-        let attempts = with_retries(self.config.retry, || self.write_once(make(), &check));
+        let attempts = with_retries(self.config.retry, || self.transaction(make(), &check));
         self.within(self.config.call_timeout(), attempts).await
     }
 
@@ -61,36 +62,35 @@ impl Server {
         let step = self.config.call_timeout();
         let mut lease = self.lease().await?;
         let graph = lease.get()?.clone();
-        let mut rows = self.within(step, async { graph.execute(query).await.map_err(|e| self.failed(&e)) }).await?;
+        let begin = async {
+            let mut transaction = graph.start_txn().await?;
+            let rows = transaction.execute(query).await?;
+            Ok((transaction, rows))
+        };
+        let begun = self.within(step, async { Ok(begin.await) }).await?;
+        let (mut transaction, mut rows) = match begun {
+            Ok(begun) => begun,
+            Err(e) => return self.settle(lease, Err(e)),
+        };
         let mut since = 0_u32;
-        while let Some(row) = self.within(step, async { rows.next().await.map_err(|e| self.failed(&e)) }).await? {
+        loop {
+            let next = async { rows.next(&mut transaction).await.map_err(|e| self.failed(&e)) };
+            let Some(row) = self.within(step, next).await? else { break };
             each(row)?;
             since += 1;
             if since.is_multiple_of(256) {
                 tokio::task::yield_now().await;
             }
         }
-        drop(rows);
-        lease.clean();
-        Ok(())
+        let ended = self.within(step, async { Ok(transaction.commit().await) }).await?;
+        self.settle(lease, ended)
     }
 
     async fn read_once(&self, query: Query) -> StoreResult<Vec<Row>> {
-        let mut lease = self.lease().await?;
-        let graph = lease.get()?.clone();
-        let done = async {
-            let mut rows = graph.execute(query).await?;
-            let mut all = Vec::new();
-            while let Some(row) = rows.next().await? {
-                all.push(row);
-            }
-            Ok(all)
-        };
-        let done = done.await;
-        self.settle(lease, done)
+        self.transaction(vec![query], &|_| Ok(true)).await.map(Option::unwrap_or_default)
     }
 
-    async fn write_once(
+    async fn transaction(
         &self,
         queries: Vec<Query>,
         check: &impl Fn(&[Row]) -> StoreResult<bool>,
@@ -174,7 +174,8 @@ impl Server {
         let config = config.build().map_err(|e| error::of(&self.address.to_string(), &e))?;
         self.within(c.connect_timeout(), async {
             let graph = Graph::connect(config).await.map_err(|e| self.failed(&e))?;
-            graph.run(neo4rs::query("RETURN 1")).await.map_err(|e| self.failed(&e))?;
+            let greeted = graph.start_txn().await.map_err(|e| self.failed(&e))?;
+            greeted.rollback().await.map_err(|e| self.failed(&e))?;
             Ok(graph)
         })
         .await

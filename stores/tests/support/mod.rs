@@ -1,2 +1,0 @@
-//! What the tests of backends elsewhere share.
-#![allow(dead_code)]
