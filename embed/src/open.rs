@@ -52,4 +52,3 @@ pub fn text_model(store: &ModelStore, name: &str, running: Running) -> Result<Ar
         None => Arc::new(Bert::load(&local)?),
     })
 }
-

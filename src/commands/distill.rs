@@ -30,7 +30,7 @@ pub fn run(args: &DistillArgs, config: &ModelConfig) -> anyhow::Result<()> {
         args.name
     );
     ensure!(
-        args.name != BUILT_IN && KNOWN.iter().all(|m| m.name != args.name),
+        (args.name != BUILT_IN || args.out.is_some()) && KNOWN.iter().all(|m| m.name != args.name),
         "--name {}: there is a model of that name already; choose another",
         args.name
     );
@@ -225,8 +225,10 @@ mod tests {
     fn texts_of_lines_events_and_directories() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("b.txt"), "one\n\n two \r\n").unwrap();
-        let events = "{\"type\":\"item\",\"text\":\"three\"}\n{\"type\":\"engagement\"}\n\n{\"user_id\":\"u\",\"message\":\"four\"}\n";
-        let mut zip = flate2::write::GzEncoder::new(File::create(dir.path().join("a.jsonl.gz")).unwrap(), flate2::Compression::fast());
+        let events =
+            "{\"type\":\"item\",\"text\":\"three\"}\n{\"type\":\"engagement\"}\n\n{\"user_id\":\"u\",\"message\":\"four\"}\n";
+        let mut zip =
+            flate2::write::GzEncoder::new(File::create(dir.path().join("a.jsonl.gz")).unwrap(), flate2::Compression::fast());
         zip.write_all(events.as_bytes()).unwrap();
         zip.finish().unwrap();
         let texts = read_all(&[dir.path().to_owned(), dir.path().join("b.txt")]).unwrap();

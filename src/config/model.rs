@@ -115,7 +115,9 @@ impl ModelConfig {
             ("offline", self.offline),
         ];
         if let Some((key, _)) = local.iter().find(|(_, given)| *given) {
-            return Err(format!("model.{key} is for models that run here, and model.api asks a service: leave one of them out"));
+            return Err(format!(
+                "model.{key} is for models that run here, and model.api asks a service: leave one of them out"
+            ));
         }
         if self.name == AUTO {
             return Err("model.api needs model.name: what the service calls its model".into());
@@ -160,7 +162,9 @@ impl ModelConfig {
 
 fn is_loopback(url: &str) -> bool {
     let host = url.trim_start_matches("http://").split(['/', '?']).next().unwrap_or_default();
-    let name = host.strip_prefix('[').map_or_else(|| host.split(':').next().unwrap_or_default(), |h| h.split(']').next().unwrap_or_default());
+    let name = host
+        .strip_prefix('[')
+        .map_or_else(|| host.split(':').next().unwrap_or_default(), |h| h.split(']').next().unwrap_or_default());
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
