@@ -114,6 +114,8 @@ fn embed_import_and_run_by_a_service() {
     for (name, value) in [("API", "openai"), ("NAME", "text-embedding-test"), ("URL", &server.url), ("DIMENSION", "8")] {
         serving.env(format!("NEARCAST__MODEL__{name}"), value);
     }
+    // However busy the machine is, a good answer comes within this.
+    serving.env("NEARCAST__SERVE__BUDGET_MS", "2000");
     serving.env("NEARCAST__MODEL__KEY", format!("file:{}", key.display()));
     let _running = support::Running(serving.spawn().unwrap());
     for _ in 0..1500 {
@@ -125,16 +127,20 @@ fn embed_import_and_run_by_a_service() {
     let answer = get_json(port, "/recommendations/u1?k=5&cache=false");
     assert_eq!(answer["recommendations"].as_array().unwrap().len(), 5);
     assert!(answer["model"].as_str().unwrap().starts_with("text-embedding-test@"), "{answer}");
-    // A text is embedded by the service as it is asked for.
-    let before = asked.load(Ordering::SeqCst);
-    let (status, answer) = support::post(port, "/recommendations", &json!({"text": "quiet trail shoes", "k": 3})).unwrap();
-    assert_eq!(status, 200, "{answer}");
-    assert!(asked.load(Ordering::SeqCst) > before);
-    let (status, metrics) = get(port, "/metrics").unwrap();
-    if status == 200 {
-        assert!(metrics.contains("nearcast_embed_hosted_tokens_total{model=\"text-embedding-test\"}"), "{metrics}");
-        assert!(!metrics.contains(KEY));
+    // A text is embedded by the service as it is asked for. An answer that the service makes wait is given without it.
+    let mut whole = false;
+    for i in 0..20 {
+        let (before, body) = (asked.load(Ordering::SeqCst), json!({"text": format!("quiet trail shoes {i}"), "k": 3}));
+        let (status, answer) = support::post(port, "/recommendations", &body).unwrap();
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["recommendations"].as_array().unwrap().len(), 3, "{answer}");
+        assert!(asked.load(Ordering::SeqCst) > before);
+        whole |= answer["degraded"].as_array().unwrap().is_empty();
     }
+    assert!(whole, "the service answered in time for none of 20");
+    let (_, metrics) = get(port, "/metrics").unwrap();
+    assert!(metrics.contains("nearcast_embed_hosted_tokens_total{model=\"text-embedding-test\"}"), "{metrics}");
+    assert!(!metrics.contains(KEY));
 }
 
 #[test]
