@@ -21,7 +21,7 @@ fn agrees_with_people() {
     let table: Arc<dyn TextModel> = built_in().unwrap();
     let table = sts.spearman(&table, 2).unwrap();
     eprintln!("STS-dev Spearman of the static model: {table:.4}");
-    assert!(table >= 0.82, "{table}");
+    assert!(table >= 0.80, "{table}");
     let Some(local) = minilm() else { return };
     let whole: Arc<dyn TextModel> = Arc::new(Bert::load(&local).unwrap());
     let whole = sts.spearman(&whole, 2).unwrap();

@@ -30,7 +30,7 @@ pub fn run(args: &DistillArgs, config: &ModelConfig) -> anyhow::Result<()> {
         args.name
     );
     ensure!(
-        args.name != BUILT_IN && KNOWN.iter().all(|m| m.name != args.name),
+        (args.name != BUILT_IN || args.out.is_some()) && KNOWN.iter().all(|m| m.name != args.name),
         "--name {}: there is a model of that name already; choose another",
         args.name
     );
