@@ -95,8 +95,8 @@ impl App {
     pub fn serve_stores(&self) -> nearcast_serve::Stores {
         nearcast_serve::Stores {
             ledger: self.stores.ledger.clone(),
-            vectors: self.stores.vectors.clone(),
-            graph: self.stores.graph.clone(),
+            vectors: self.stores.vectors_served.clone(),
+            graph: self.stores.graph_served.clone(),
             engagement: self.stores.engagement.clone(),
             cache: self.stores.cache.clone(),
             embedder: self.embedder.clone(),

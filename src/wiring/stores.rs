@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nearcast_domain::ports::{
-    DeadLetters, EngagementWrite, GraphWrite, Leases, LedgerWrite, Positions, ResponseCache, VectorWrite,
+    DeadLetters, EngagementWrite, GraphRead, GraphWrite, Leases, LedgerWrite, Positions, ResponseCache, VectorRead, VectorWrite,
 };
 use nearcast_stores::{
     cache::{MokaCache, TieredCache},
@@ -12,7 +12,7 @@ use nearcast_stores::{
     graph::{CachedGraph, Neo4jGraph, SqliteGraph},
     ledger::{MongoLedger, SqliteLedger},
     log::{KafkaLog, MongoPositions, SqliteLog, SqlitePositions},
-    vectors::{HnswIndex, MilvusIndex},
+    vectors::{HnswIndex, MilvusConsistency, MilvusIndex},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,8 +27,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Every store of one process, open.
 pub struct Stores {
     pub ledger: Arc<dyn LedgerWrite>,
+    /// For the worker and jobs: they see what was just written, whoever wrote it.
     pub vectors: Arc<dyn VectorWrite>,
+    /// The same, as requests read them: as fresh as is configured.
+    pub vectors_served: Arc<dyn VectorRead>,
+    /// For the worker and jobs: read where it is written.
     pub graph: Arc<dyn GraphWrite>,
+    /// The same, as requests read it: from replicas where there are any.
+    pub graph_served: Arc<dyn GraphRead>,
     pub engagement: Arc<dyn EngagementWrite>,
     pub cache: Arc<dyn ResponseCache>,
     pub log: Log,
@@ -44,9 +50,15 @@ impl Stores {
     pub async fn open(config: &Config, path: &Path) -> anyhow::Result<Self> {
         let mut all: Vec<Arc<dyn Backend>> = Vec::new();
         let kinds = &config.stores;
-        let vectors: Arc<dyn VectorWrite> = match kinds.vectors {
-            VectorsBackend::Embedded => keep(&mut all, HnswIndex::open(&path.join("vectors")).await?),
-            VectorsBackend::Milvus => keep(&mut all, MilvusIndex::new(&config.milvus)?),
+        let (vectors, vectors_served): (Arc<dyn VectorWrite>, Arc<dyn VectorRead>) = match kinds.vectors {
+            VectorsBackend::Embedded => {
+                let index = keep(&mut all, HnswIndex::open(&path.join("vectors")).await?);
+                (index.clone(), index)
+            }
+            VectorsBackend::Milvus => {
+                let index = keep(&mut all, MilvusIndex::new(&config.milvus)?);
+                (Arc::new(index.with_consistency(MilvusConsistency::Strong)), index)
+            }
         };
         let (ledger, positions, leases): (Arc<dyn LedgerWrite>, Arc<dyn Positions>, Arc<dyn Leases>) = match kinds.ledger {
             LedgerBackend::Embedded => {
@@ -60,12 +72,16 @@ impl Stores {
                 (ledger, positions.clone(), positions)
             }
         };
-        let graph: Arc<dyn GraphWrite> = match kinds.graph {
+        let (graph, graph_served): (Arc<dyn GraphWrite>, Arc<dyn GraphRead>) = match kinds.graph {
             GraphBackend::Embedded => {
                 let graph = SqliteGraph::open(&path.join("graph.db")).await?;
-                keep(&mut all, CachedGraph::new(graph, GRAPH_MEMORY))
+                let graph = keep(&mut all, CachedGraph::new(graph, GRAPH_MEMORY));
+                (graph.clone(), graph)
             }
-            GraphBackend::Neo4j => keep(&mut all, Neo4jGraph::new(&config.neo4j)?),
+            GraphBackend::Neo4j => {
+                let graph = keep(&mut all, Neo4jGraph::new(&config.neo4j)?);
+                (Arc::new(graph.on_core()), graph)
+            }
         };
         let engagement: Arc<dyn EngagementWrite> = match kinds.engagement {
             EngagementBackend::Embedded => keep(&mut all, SqliteEngagement::open(&path.join("engagement.db")).await?),
@@ -85,7 +101,20 @@ impl Stores {
                 (Log::Kafka(log), keep(&mut all, KafkaDeadLetters::new(&config.kafka)?))
             }
         };
-        Ok(Self { ledger, vectors, graph, engagement, cache, log, dead_letters, positions, leases, all })
+        Ok(Self {
+            ledger,
+            vectors,
+            vectors_served,
+            graph,
+            graph_served,
+            engagement,
+            cache,
+            log,
+            dead_letters,
+            positions,
+            leases,
+            all,
+        })
     }
 
     /// Makes topics, collections, indexes and constraints that are missing, everywhere at once; answers what was made, by
