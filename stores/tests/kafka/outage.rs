@@ -31,7 +31,8 @@ async fn a_broker_that_was_never_there_fails_calls_and_not_the_program() {
     assert!(refused.kind.is_transient(), "{refused}");
     assert!(log.lag().await.unwrap_err().kind.is_transient());
     assert!(letters.count().await.unwrap_err().kind.is_transient());
-    assert!(log.setup().await.unwrap_err().kind.is_transient());
+    let refused = log.setup().await.unwrap_err();
+    assert!(refused.kind.is_transient(), "{refused}");
     assert_eq!(log.reached(&nearcast_domain::ports::Token("kafka:x".into())).await.unwrap_err().kind, ErrorKind::Invalid);
     tokio::time::timeout(Duration::from_millis(500), source.next(9, 9)).await.unwrap_err();
     drop(source);

@@ -24,6 +24,7 @@ pub(crate) fn of(store: &'static str, doing: &str, e: &KafkaError) -> StoreError
 fn code(e: &KafkaError) -> Option<Code> {
     match e {
         KafkaError::Transaction(e) => Some(e.code()),
+        KafkaError::AdminOp(code) => Some(*code),
         KafkaError::Canceled | KafkaError::NoMessageReceived => Some(Code::OperationTimedOut),
         KafkaError::PauseResume(_) | KafkaError::Seek(_) => Some(Code::State),
         e => e.rdkafka_error_code(),

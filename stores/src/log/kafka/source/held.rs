@@ -231,9 +231,18 @@ impl Shared {
             }
         }
         let done = |h: &Held| offsets.get(&h.partition).is_some_and(|o| h.offset < *o);
-        state.under_way.retain(|h| !done(h));
-        state.waiting.retain(|h| !done(h));
-        state.recount();
+        let mut freed = 0;
+        state.under_way.retain(|h| {
+            let done = done(h);
+            freed += if done { h.size() } else { 0 };
+            !done
+        });
+        state.usage.under_way_bytes -= freed;
+        if state.usage.withdrawn > 0 {
+            // What was taken back and done all the same.
+            state.waiting.retain(|h| !done(h));
+            state.usage.waiting_bytes = state.waiting.iter().map(Held::size).sum();
+        }
         drop(state);
         self.settled.notify_all();
     }
