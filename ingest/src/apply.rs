@@ -89,6 +89,9 @@ impl Worker {
             rejected: batch.letters.len() as u64,
             ..Totals::default()
         };
+        if batch.claim.is_shared() {
+            self.projector.set_shared();
+        }
         if !batch.letters.is_empty() {
             let Some(_writing) = batch.claim.begin() else { return Ok(None) };
             self.stores.dead_letters.put(&batch.letters).await?;

@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::cluster::Cluster;
 
+/// What the reason says, the key, and the value.
+type Bad = (&'static str, Option<&'static [u8]>, Option<Vec<u8>>);
+
 /// A worker as a process has it, until it is told to stop.
 fn start(worker: &Arc<Worker>, log: &KafkaLog, stop: &CancellationToken) -> tokio::task::JoinHandle<Totals> {
     let (worker, log, stop) = (worker.clone(), log.clone(), stop.clone());
@@ -112,7 +115,7 @@ async fn what_is_no_event_becomes_a_dead_letter_and_the_partition_goes_on() {
     let time = r#""timestamp":"2026-01-01T00:00:00Z"}"#;
     let good = |user: &str| format!(r#"{{"user_id":"{user}","text":"hello",{time}"#).into_bytes();
     let large = vec![b'x'; 5 << 20];
-    let bad: Vec<(&str, Option<&[u8]>, Option<Vec<u8>>)> = vec![
+    let bad: Vec<Bad> = vec![
         ("tombstone", Some(b"u1"), None),
         ("record is empty", Some(b"u1"), Some(Vec::new())),
         ("byte 0", Some(b"u1"), Some(b"\0\0\0\0\x01avro".to_vec())),

@@ -33,6 +33,11 @@ impl Claim {
         Self(Some(Arc::default()))
     }
 
+    /// Whether the source shares its log with other workers.
+    pub fn is_shared(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether the batch may still be applied.
     pub fn holds(&self) -> bool {
         self.0.as_ref().is_none_or(|i| !i.gone.load(Ordering::SeqCst))

@@ -6,7 +6,10 @@ mod edges;
 mod profiles;
 mod rebuild;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use futures_util::{TryStreamExt as _, stream};
 use nearcast_domain::{
@@ -14,6 +17,7 @@ use nearcast_domain::{
     ports::{Append, Appended, Collection, EngagedEvent, HistoryLimit, ItemLabels, Tally, VectorRow},
     taste::{MESSAGE_KIND, Taste},
 };
+use tokio::sync::RwLock;
 
 use crate::{config::Rules, worker::Stores};
 
@@ -37,12 +41,22 @@ pub struct Projector {
     rules: Rules,
     /// See [`crate::IngestConfig::whole_history`].
     whole_history: usize,
+    /// Held by many who write profiles of their own users, or by the one who writes profiles that became stale: nobody may read a
+    /// history, be overtaken, and write what is old by then.
+    profiles: RwLock<()>,
+    /// Whether other processes write profiles too, which no lock of this one keeps out.
+    shared: AtomicBool,
 }
 
 impl Projector {
     /// A projector over these stores.
     pub fn new(stores: Stores, rules: Rules, whole_history: usize) -> Self {
-        Self { stores, rules, whole_history }
+        Self { stores, rules, whole_history, profiles: RwLock::new(()), shared: AtomicBool::new(false) }
+    }
+
+    /// Says that other processes work on the same stores.
+    pub fn set_shared(&self) {
+        self.shared.store(true, Ordering::Relaxed);
     }
 
     /// Projects a batch that the ledger has taken in. Duplicates too: a crash may have come between ledger and projection.
@@ -63,6 +77,7 @@ impl Projector {
         self.newest_versions(&tenant, &mut touched).await?;
         let users: Vec<UserId> = touched.profiles.iter().cloned().collect();
         let people = async {
+            let _own = self.profiles.read().await;
             if self.whole_history > 0 {
                 return self.write_users(&tenant, &users, &touched.pairs).await;
             }

@@ -2,7 +2,10 @@
 //!
 //! Read from the ledger each time, so that it does not matter in which order the events came.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use nearcast_domain::{
     ItemId, StoreResult, Tenant, UserId, Vector,
@@ -20,11 +23,8 @@ const PORTION: usize = 256;
 impl Projector {
     pub(super) async fn write_profiles(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<()> {
         for users in users.chunks(PORTION) {
-            let n = self.rules.profile.events;
-            let revision = &self.stores.embedder.model().revision;
-            let limit = HistoryLimit { engagements: n, messages: n };
-            let histories = self.stores.ledger.histories(tenant, users, limit, Some(revision)).await?;
-            self.write_profiles_of(tenant, users, histories).await?;
+            let profiles = self.current(tenant, users).await?;
+            self.upsert(tenant, users, &profiles).await?;
         }
         Ok(())
     }
@@ -56,19 +56,22 @@ impl Projector {
             let (set, read, written) = tokio::join!(
                 async { if rows.is_empty() { Ok(()) } else { self.stores.graph.set_edges(tenant, &rows).await } },
                 self.write_edges(tenant, &long),
-                self.write_profiles_of(tenant, users, histories),
+                async {
+                    let profiles = self.profiles_of(tenant, histories).await?;
+                    self.upsert(tenant, users, &profiles).await
+                },
             );
             set.and(read).and(written)?;
         }
         Ok(())
     }
 
-    async fn write_profiles_of(&self, tenant: &Tenant, users: &[UserId], histories: Vec<History>) -> StoreResult<()> {
+    async fn upsert(&self, tenant: &Tenant, users: &[UserId], profiles: &[Option<Vector>]) -> StoreResult<()> {
         let (mut rows, mut gone) = (Vec::new(), Vec::new());
-        for (user, vector) in users.iter().zip(self.profiles(tenant, histories).await?) {
+        for (user, vector) in users.iter().zip(profiles) {
             let id = user.as_str().to_owned();
             match vector {
-                Some(vector) => rows.push(VectorRow { id, vector, labels: Vec::new() }),
+                Some(vector) => rows.push(VectorRow { id, vector: vector.clone(), labels: Vec::new() }),
                 None => gone.push(id),
             }
         }
@@ -83,7 +86,7 @@ impl Projector {
     }
 
     /// The profiles out of these histories.
-    async fn profiles(&self, tenant: &Tenant, histories: Vec<History>) -> StoreResult<Vec<Option<Vector>>> {
+    async fn profiles_of(&self, tenant: &Tenant, histories: Vec<History>) -> StoreResult<Vec<Option<Vector>>> {
         let revision = &self.stores.embedder.model().revision;
         let speaks = |e: &&EngagedEvent| !e.is_message && self.rules.taste.strength(&e.kind, e.value).positive;
         let wanted: BTreeSet<ItemId> =
@@ -115,11 +118,40 @@ impl Projector {
         traces
     }
 
+    /// Writes the profiles of users who may be another worker's. What that one appends and writes in between is read again: it is
+    /// done when what was written is what the ledger says afterwards.
+    async fn write_stale(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<()> {
+        let _alone = self.profiles.write().await;
+        let mut users = users.to_vec();
+        loop {
+            let written = self.current(tenant, &users).await?;
+            self.upsert(tenant, &users, &written).await?;
+            if !self.shared.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let now = self.current(tenant, &users).await?;
+            let moved = users.iter().zip(written.iter().zip(&now)).filter(|(_, (w, n))| w != n).map(|(u, _)| u.clone());
+            users = moved.collect();
+            if users.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The profiles of these users as the ledger has them now.
+    async fn current(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<Vec<Option<Vector>>> {
+        let n = self.rules.profile.events;
+        let revision = &self.stores.embedder.model().revision;
+        let limit = HistoryLimit { engagements: n, messages: n };
+        let histories = self.stores.ledger.histories(tenant, users, limit, Some(revision)).await?;
+        self.profiles_of(tenant, histories).await
+    }
+
     /// Brings up to date a portion of the profiles that were marked stale; answers how many.
     pub async fn refresh_stale(&self) -> StoreResult<usize> {
         let marks = self.stores.ledger.stale_users(PORTION).await?;
         for (tenant, users) in by_tenant(marks.iter().map(|(tenant, user, _)| (tenant, user))) {
-            self.write_profiles(&tenant, &users).await?;
+            self.write_stale(&tenant, &users).await?;
             self.stores.cache.bump(&tenant, &users).await?;
         }
         self.stores.ledger.clear_stale(&marks).await?;
