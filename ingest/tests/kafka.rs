@@ -6,14 +6,24 @@
 mod cluster;
 mod support;
 
-use std::{sync::Arc, time::Duration};
-
-use nearcast_domain::{
-    Tenant,
-    decode::MAX_RECORD_BYTES,
-    ports::{DeadLetterFilter, DeadLetters as _, EventSink as _, LedgerRead as _, Progress as _},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
-use nearcast_ingest::{IngestConfig, Totals, Worker};
+
+use async_trait::async_trait;
+use nearcast_domain::{
+    StoreResult, Tenant, Vector,
+    decode::MAX_RECORD_BYTES,
+    ports::{
+        DeadLetterFilter, DeadLetters as _, Embedder, EventSink as _, LedgerRead as _, ModelInfo, Priority, Progress as _,
+    },
+    testing::embedder::WordEmbedder,
+};
+use nearcast_ingest::{IngestConfig, Stores, Totals, Worker, config::Rules};
 use nearcast_stores::{
     dead_letters::KafkaDeadLetters,
     log::{KafkaLog, Start},
@@ -26,6 +36,25 @@ use self::cluster::Cluster;
 
 /// What the reason says, the key, and the value.
 type Bad = (&'static str, Option<&'static [u8]>, Option<Vec<u8>>);
+
+/// Takes its time.
+struct Slow {
+    inner: WordEmbedder,
+    calls: AtomicUsize,
+}
+
+#[async_trait]
+impl Embedder for Slow {
+    async fn embed(&self, texts: &[Arc<str>], priority: Priority) -> StoreResult<Vec<Vector>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        self.inner.embed(texts, priority).await
+    }
+
+    fn model(&self) -> &ModelInfo {
+        self.inner.model()
+    }
+}
 
 /// A worker as a process has it, until it is told to stop.
 fn start(worker: &Arc<Worker>, log: &KafkaLog, stop: &CancellationToken) -> tokio::task::JoinHandle<Totals> {
@@ -69,21 +98,38 @@ async fn workers_come_go_and_die_and_the_digests_are_those_of_one() {
     let world = World::open(dir.path()).await.with(Arc::new(log.clone()), Arc::new(letters.clone()));
     // Small batches, so that much is under way when something happens.
     let config = IngestConfig { batch_records: 100, whole_history: 64, ..IngestConfig::default() };
-    let worker = Arc::new(world.worker(config));
+    let worker = Arc::new(world.worker(config.clone()));
     let (stop, last) = (CancellationToken::new(), CancellationToken::new());
     let mut rng = fastrand::Rng::with_seed(3);
     let first = start(&worker, &log, &stop);
-    let telling = publish(&log, &events);
+    let told = AtomicBool::new(false);
+    let telling = async {
+        for part in events.chunks(30) {
+            publish(&log, part).await;
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        told.store(true, Ordering::SeqCst);
+    };
     let faults = async {
-        for _ in 0..6 {
-            tokio::time::sleep(Duration::from_millis(rng.u64(100..500))).await;
-            let victim = start(&worker, &log, &last);
-            tokio::time::sleep(Duration::from_millis(rng.u64(300..900))).await;
+        let mut kills = 0;
+        while kills < 6 && !told.load(Ordering::SeqCst) {
+            // Each is killed while a batch of its own is under way, at any stage of it.
+            let slow = Arc::new(Slow { inner: WordEmbedder::new(16), calls: AtomicUsize::new(0) });
+            let stores = Stores { embedder: slow.clone(), ..world.stores.clone() };
+            let victim = start(&Arc::new(Worker::new(stores, config.clone(), Rules::default())), &log, &last);
+            while slow.calls.load(Ordering::SeqCst) < 2 && !told.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            kills += usize::from(slow.calls.load(Ordering::SeqCst) >= 2);
+            tokio::time::sleep(Duration::from_millis(rng.u64(0..60))).await;
             victim.abort();
             assert!(victim.await.unwrap_err().is_cancelled());
         }
+        kills
     };
-    tokio::join!(telling, faults);
+    let ((), kills) = tokio::join!(telling, faults);
+    eprintln!("{kills} workers were killed with a batch under way");
+    assert!(kills >= 2, "{kills}");
     // One leaves in good order, another takes over.
     let second = start(&worker, &log, &last);
     stop.cancel();

@@ -8,7 +8,8 @@ use nearcast_domain::{
 };
 use nearcast_stores::{
     dead_letters::KafkaDeadLetters,
-    log::{KafkaConfig, KafkaLog},
+    log::{KafkaConfig, KafkaLog, Sasl},
+    remote::Secret,
 };
 
 use crate::{
@@ -38,6 +39,28 @@ async fn a_broker_that_was_never_there_fails_calls_and_not_the_program() {
     drop(source);
     letters.close().await;
     log.close().await;
+}
+
+#[tokio::test]
+async fn encrypted_and_authenticated_clients_can_be_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let password = dir.path().join("password");
+    std::fs::write(&password, "hunter2\n").unwrap();
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let mut config = KafkaConfig { brokers: "127.0.0.1:9".into(), delivery_timeout_ms: 200, ..KafkaConfig::default() };
+        config.tls.enabled = true;
+        config.sasl = Sasl {
+            mechanism: mechanism.into(),
+            user: "u".into(),
+            password: Secret::new(format!("file:{}", password.display())),
+        };
+        let log = KafkaLog::new(&config).unwrap();
+        log.close().await;
+        config.tls.ca_file = Some(dir.path().join("missing.pem"));
+        let refused = KafkaLog::new(&config).err().unwrap();
+        assert_eq!(refused.kind, ErrorKind::Invalid, "{refused}");
+        assert!(refused.message.contains("ssl") && !refused.message.contains("hunter2"), "{refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

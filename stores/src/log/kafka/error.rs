@@ -15,7 +15,12 @@ pub(crate) fn error(doing: &str, e: &KafkaError) -> StoreError {
 pub(crate) fn of(store: &'static str, doing: &str, e: &KafkaError) -> StoreError {
     let Some(code) = code(e) else {
         // A client that cannot even be made: a file that is missing, a setting that the library refuses.
-        return StoreError::new(ErrorKind::Invalid, store, format!("{doing}: {e}"));
+        let reason = match e {
+            // Without the value: it may be a password.
+            KafkaError::ClientConfig(_, reason, key, _) => format!("{key}: {reason}"),
+            e => e.to_string(),
+        };
+        return StoreError::new(ErrorKind::Invalid, store, format!("{doing}: {reason}"));
     };
     let (kind, remedy) = kind(code);
     StoreError::new(kind, store, format!("{doing}: {code}{remedy}"))

@@ -33,6 +33,8 @@ use super::{
 const POLL: Duration = Duration::from_millis(4);
 /// The same while the brokers do not answer.
 const BACKOFF: Duration = Duration::from_millis(200);
+/// How often what waits is counted for the metrics, once a source was opened.
+const WATCH: Duration = Duration::from_secs(5);
 /// How old a count of what waits may be.
 const FRESH: Duration = Duration::from_millis(250);
 
@@ -74,6 +76,8 @@ enum Request {
     All(oneshot::Sender<StoreResult<()>>),
     /// Someone waits for a token.
     Wake,
+    /// A source was opened: the metrics are to say from now on what waits.
+    Watch,
     Stop,
 }
 
@@ -155,6 +159,11 @@ impl Tracker {
         Ok(())
     }
 
+    /// Has what waits counted for the metrics from now on.
+    pub fn watch(&self) {
+        drop(self.send(Request::Watch));
+    }
+
     /// How many records wait, in all partitions.
     pub async fn lag(&self) -> StoreResult<u64> {
         let fresh = |s: &State| s.asked.is_some_and(|t| t.elapsed() < FRESH);
@@ -217,32 +226,30 @@ struct Asking {
 
 impl Asking {
     fn run(self, requests: &mpsc::Receiver<Request>) {
-        let mut pause = POLL;
+        let (mut pause, mut watch) = (POLL, false);
         loop {
             let waiting = self.shared.waiters.load(Ordering::SeqCst) > 0;
-            let first = if waiting {
-                match requests.recv_timeout(pause) {
-                    Ok(request) => Some(request),
-                    Err(mpsc::RecvTimeoutError::Timeout) => None,
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                }
-            } else {
-                match requests.recv() {
-                    Ok(request) => Some(request),
-                    Err(_) => return,
-                }
+            let first = match requests.recv_timeout(if waiting { pause } else { WATCH }) {
+                Ok(request) => Some(request),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
             };
+            if first.is_none() && !waiting && !watch {
+                continue;
+            }
+            let count = first.is_none() && !waiting;
             let mut asked = Vec::new();
             for request in first.into_iter().chain(requests.try_iter()) {
                 match request {
                     Request::All(tx) => asked.push(tx),
                     Request::Wake => {}
+                    Request::Watch => watch = true,
                     Request::Stop => return,
                 }
             }
             // Errors that the library reports by events; there are no records, as nothing is subscribed to.
             drop(self.consumer.poll(Duration::ZERO));
-            let outcome = if asked.is_empty() { self.ask_committed() } else { self.ask_all() };
+            let outcome = if asked.is_empty() && !count { self.ask_committed() } else { self.ask_all() };
             pause = if outcome.is_ok() { POLL } else { BACKOFF };
             for tx in asked {
                 drop(tx.send(outcome.clone()));

@@ -20,6 +20,9 @@ use super::{
     held::Shared,
 };
 
+/// How often the group's offsets are asked for before the worker is told.
+const ATTEMPTS: u32 = 5;
+
 /// A member.
 pub(super) struct Group {
     pub config: KafkaConfig,
@@ -74,8 +77,19 @@ impl Group {
         if list.count() == 0 {
             return Ok(BTreeMap::new());
         }
-        let mut committed =
-            by_partition(&consumer.committed_offsets(list.clone(), client::patience(&self.config)).map_err(failed)?);
+        let mut attempt = 1;
+        let mut committed = loop {
+            match consumer.committed_offsets(list.clone(), client::patience(&self.config)) {
+                Ok(committed) => break by_partition(&committed),
+                // The group's coordinator may be moving just now.
+                Err(e) if attempt < ATTEMPTS && !self.shared.closing() => {
+                    attempt += 1;
+                    tracing::warn!(error = %e, "asking for the group's offsets will be tried again");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Err(e) => return Err(failed(e)),
+            }
+        };
         let fresh: Vec<i32> = committed.iter().filter(|(_, o)| o.is_none()).map(|(p, _)| *p).collect();
         if !fresh.is_empty() && self.config.start != Start::Earliest {
             let mut begin = TopicPartitionList::new();

@@ -64,6 +64,7 @@ impl KafkaSource {
         let reader = reader::Reader { consumer: consumer.clone(), shared: shared.clone(), config: config.clone() };
         let thread = std::thread::Builder::new().name("kafka-source".into()).spawn(move || reader.run());
         let thread = thread.map_err(|e| StoreError::new(ErrorKind::Busy, LOG, format!("no thread can be started: {e}")))?;
+        log.0.tracker.watch();
         Ok(Self { log, shared, consumer, thread: Some(thread) })
     }
 
