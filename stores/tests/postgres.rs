@@ -436,6 +436,8 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(pooler) = &mut self.pooler {
+            // By its own id: what was started may be a step in between that changes the user.
+            let _ = command(&format!("kill -9 \"$(cat {})\"", self.dir.path().join("pgbouncer.pid").display())).status();
             let _ = pooler.kill();
             let _ = pooler.wait();
         }
@@ -535,9 +537,10 @@ async fn behind_pgbouncer_in_transaction_mode() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let ini = format!(
         "[databases]\npostgres = host=127.0.0.1 port={} dbname=postgres user=nearcast\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-         listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 2\nlogfile = {}\n",
+         listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 2\nlogfile = {}\npidfile = {}\n",
         cluster.port,
-        cluster.path("pgbouncer.log")
+        cluster.path("pgbouncer.log"),
+        cluster.path("pgbouncer.pid")
     );
     let file = cluster.path("pgbouncer.ini");
     shell(&format!("cat > {file} <<'E'\n{ini}\nE")).unwrap();

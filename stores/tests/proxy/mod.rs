@@ -56,7 +56,7 @@ impl Drop for Proxy {
 async fn line(mut client: TcpStream, server: String, mut state: watch::Receiver<Line>) {
     let now = *state.borrow_and_update();
     match now {
-        Line::Gone => return,
+        Line::Gone => {}
         // Held open until something changes.
         Line::Silent => drop(state.changed().await),
         Line::Open => {

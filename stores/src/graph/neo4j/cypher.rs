@@ -3,9 +3,9 @@
 //! A key is the tenant, a unit separator (no id holds a control character), and the id: one unique property, since node keys
 //! are not part of every edition.
 //!
-//! Locks are taken in one order everywhere, so that writers wait for each other instead of ending in deadlocks: users,
-//! items by key, and the tenant's node last. Whoever holds that node alone gives out marks, so marks become visible in
-//! the order of their numbers.
+//! Every write begins with the lock of its tenant's node, so the writers of a tenant go one after the other: the server takes more
+//! locks of its own when it commits, and writers that met there would end in deadlocks. It also makes marks visible in the
+//! order of their numbers, and keeps a list from being written into a generation that no longer counts.
 
 use super::{config::Neo4jConfig, rows::FAR};
 
@@ -32,10 +32,12 @@ pub(super) struct Cypher {
     pub(super) sweep: String,
 }
 
-/// What the end of every change of edges does: one mark for all items that it touched, under the tenant's lock.
-/// Needs `items` (ids) and `more` (how many edges came or went).
-const TOUCH: &str = "MERGE (t:{T} {name: $tenant}) SET t.locked = true WITH t, items, more \
-     SET t.mark = coalesce(t.mark, 0) + 1, t.edges = coalesce(t.edges, 0) + more WITH t.mark AS mark, items \
+/// What every write begins with.
+const LOCK: &str = "MERGE (t:{T} {name: $tenant}) SET t.locked = true WITH t ";
+
+/// What every change of edges ends with: one mark for all items that it touched. Needs `t`, `items` (ids) and `more` (how
+/// many edges came or went).
+const TOUCH: &str = "SET t.mark = coalesce(t.mark, 0) + 1, t.edges = coalesce(t.edges, 0) + more WITH t.mark AS mark, items \
      UNWIND items AS id MERGE (x:{X} {key: $prefix + id}) SET x.tenant = $tenant, x.id = id, x.mark = mark \
      RETURN count(x) AS touched";
 
@@ -44,7 +46,7 @@ impl Cypher {
         let p = &config.prefix;
         let labels = [("{U}", "User"), ("{I}", "Item"), ("{T}", "Tenant"), ("{X}", "Touched")];
         let named = |text: &str| {
-            let text = text.replace("{TOUCH}", TOUCH).replace("{FAR}", &FAR.to_string());
+            let text = text.replace("{TOUCH}", TOUCH).replace("{LOCK}", LOCK).replace("{FAR}", &FAR.to_string());
             labels.iter().fold(text, |text, (mark, label)| text.replace(mark, &format!("`{p}{label}`")))
         };
         // With a bound, and without one where everything is asked for.
@@ -69,19 +71,17 @@ impl Cypher {
         Self {
             schema,
             set_edges: named(
-                "UNWIND $rows AS r \
+                "{LOCK} UNWIND $rows AS r \
                  MERGE (u:{U} {key: $prefix + r[0]}) ON CREATE SET u.tenant = $tenant, u.id = r[0] \
                  MERGE (i:{I} {key: $prefix + r[1]}) ON CREATE SET i.tenant = $tenant, i.id = r[1] \
-                 MERGE (u)-[e:ENGAGED]->(i) WITH e, r, e.weight IS NULL AS new WHERE new OR e.weight <> r[2] \
+                 MERGE (u)-[e:ENGAGED]->(i) WITH t, e, r, e.weight IS NULL AS new WHERE new OR e.weight <> r[2] \
                  OR e.positive <> r[3] OR e.first <> r[4] OR e.last <> r[5] \
                  SET e.weight = r[2], e.positive = r[3], e.first = r[4], e.last = r[5] \
-                 WITH collect(DISTINCT r[1]) AS items, sum(CASE WHEN new THEN 1 ELSE 0 END) AS more WHERE size(items) > 0 {TOUCH}",
+                 WITH t, collect(DISTINCT r[1]) AS items, sum(CASE WHEN new THEN 1 ELSE 0 END) AS more WHERE size(items) > 0 {TOUCH}",
             ),
-            // The user's lock keeps two erasures from counting the same edges.
             erase: named(
-                "MATCH (u:{U} {key: $prefix + $user}) SET u.locked = true WITH u MATCH (u)-[e:ENGAGED]->(i:{I}) \
-                 WITH e, i ORDER BY i.key LIMIT $rows WITH e, i.id AS id DELETE e \
-                 WITH collect(id) AS items WHERE size(items) > 0 WITH items, -size(items) AS more {TOUCH}",
+                "{LOCK} MATCH (u:{U} {key: $prefix + $user})-[e:ENGAGED]->(i:{I}) WITH t, e, i.id AS id LIMIT $rows DELETE e \
+                 WITH t, collect(id) AS items WHERE size(items) > 0 WITH t, items, -size(items) AS more {TOUCH}",
             ),
             erase_user: named("MATCH (u:{U} {key: $prefix + $user}) WHERE NOT (u)--() DELETE u"),
             of_users: bounded(
@@ -128,31 +128,25 @@ impl Cypher {
                 "MATCH (t:{T}) WHERE EXISTS { MATCH (x:{X}) WHERE x.tenant = t.name } RETURN t.name AS name",
             ),
             new_generation: named(
-                "MERGE (t:{T} {name: $tenant}) SET t.locked = true WITH t \
-                 SET t.newest = coalesce(t.newest, t.generation, 0) + 1 RETURN t.newest AS generation",
+                "{LOCK} SET t.newest = coalesce(t.newest, t.generation, 0) + 1 RETURN t.newest AS generation",
             ),
+            // Into the generation given, or into the one that counts.
             set_lists: named(
-                "UNWIND $lists AS l MERGE (i:{I} {key: $prefix + l[0]}) ON CREATE SET i.tenant = $tenant, i.id = l[0] \
-                 WITH i, l CALL { WITH i MATCH (i)-[r:NEAR]->() WHERE r.generation = $generation DELETE r } \
-                 WITH i, l UNWIND l[1] AS x \
+                "{LOCK} WITH coalesce($generation, t.generation, 0) AS g UNWIND $lists AS l \
+                 MERGE (i:{I} {key: $prefix + l[0]}) ON CREATE SET i.tenant = $tenant, i.id = l[0] \
+                 WITH g, i, l CALL { WITH g, i MATCH (i)-[r:NEAR]->() WHERE r.generation = g DELETE r } \
+                 WITH g, i, l UNWIND l[1] AS x \
                  MERGE (b:{I} {key: $prefix + x[0]}) ON CREATE SET b.tenant = $tenant, b.id = x[0] \
-                 CREATE (i)-[:NEAR {generation: $generation, weight: x[1]}]->(b)",
+                 CREATE (i)-[:NEAR {generation: g, weight: x[1]}]->(b)",
             ),
-            settle_lists: named(
-                "MERGE (t:{T} {name: $tenant}) SET t.locked = true WITH coalesce(t.generation, 0) AS generation \
-                 CALL { UNWIND $ids AS id MATCH (x:{X} {key: $prefix + id}) WHERE x.mark <= $upto DELETE x } \
-                 RETURN generation",
-            ),
-            switch: named(
-                "MERGE (t:{T} {name: $tenant}) SET t.locked = true WITH t \
-                 WHERE coalesce(t.generation, 0) < $generation SET t.generation = $generation",
-            ),
+            settle_lists: named("UNWIND $ids AS id MATCH (x:{X} {key: $prefix + id}) WHERE x.mark <= $upto DELETE x"),
+            switch: named("{LOCK} WHERE coalesce(t.generation, 0) < $generation SET t.generation = $generation"),
             settle_all: named(
-                "MERGE (t:{T} {name: $tenant}) SET t.locked = true WITH t MATCH (x:{X}) WHERE x.tenant = $tenant \
+                "{LOCK} MATCH (x:{X}) WHERE x.tenant = $tenant \
                  AND x.mark <= $upto WITH x LIMIT $rows DELETE x RETURN count(*) AS gone",
             ),
             sweep: named(
-                "MATCH (i:{I}) WHERE i.key STARTS WITH $prefix AND i.key > $after WITH i ORDER BY i.key LIMIT $rows \
+                "{LOCK} MATCH (i:{I}) WHERE i.key STARTS WITH $prefix AND i.key > $after WITH i ORDER BY i.key LIMIT $rows \
                  CALL { WITH i MATCH (i)-[r:NEAR]->() WHERE r.generation < $generation DELETE r } \
                  RETURN max(i.key) AS last",
             ),

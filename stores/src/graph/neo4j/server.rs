@@ -38,23 +38,18 @@ impl Server {
 
     /// Reads in a transaction of its own. Tried again after passing failures; never longer than `limit`.
     pub(super) async fn read(&self, limit: Duration, make: impl Fn() -> Query) -> StoreResult<Vec<Row>> {
-        self.within(limit, with_retries(self.config.retry, || self.read_once(make()))).await
+        self.within(limit, with_retries(self.config.retry, || self.transaction(vec![make()]))).await
     }
 
-    /// Writes one statement in a transaction. Tried again after passing failures; never longer than the configured time.
-    pub(super) async fn write(&self, make: impl Fn() -> Query) -> StoreResult<Vec<Row>> {
-        self.write_if(|| vec![make()], |_| Ok(true)).await.map(Option::unwrap_or_default)
+    /// Writes in one transaction: the statements in their order, then the commit. Answers the rows of the last. Tried again after
+    /// passing failures; never longer than the configured time.
+    pub(super) async fn write(&self, make: impl Fn() -> Vec<Query>) -> StoreResult<Vec<Row>> {
+        self.write_within(self.config.call_timeout(), make).await
     }
 
-    /// Writes in one transaction: the statements in their order, then the commit where `check` agrees with the rows of the
-    /// last; otherwise nothing is written and nothing answered. Tried again as [`Self::write`].
-    pub(super) async fn write_if(
-        &self,
-        make: impl Fn() -> Vec<Query>,
-        check: impl Fn(&[Row]) -> StoreResult<bool>,
-    ) -> StoreResult<Option<Vec<Row>>> {
-        let attempts = with_retries(self.config.retry, || self.transaction(make(), &check));
-        self.within(self.config.call_timeout(), attempts).await
+    /// As [`Self::write`], within a time of its own.
+    pub(super) async fn write_within(&self, limit: Duration, make: impl Fn() -> Vec<Query>) -> StoreResult<Vec<Row>> {
+        self.within(limit, with_retries(self.config.retry, || self.transaction(make()))).await
     }
 
     /// Reads row by row, however many there are: each must come within the configured time. Not tried again.
@@ -86,15 +81,7 @@ impl Server {
         self.settle(lease, ended)
     }
 
-    async fn read_once(&self, query: Query) -> StoreResult<Vec<Row>> {
-        self.transaction(vec![query], &|_| Ok(true)).await.map(Option::unwrap_or_default)
-    }
-
-    async fn transaction(
-        &self,
-        queries: Vec<Query>,
-        check: &impl Fn(&[Row]) -> StoreResult<bool>,
-    ) -> StoreResult<Option<Vec<Row>>> {
+    async fn transaction(&self, queries: Vec<Query>) -> StoreResult<Vec<Row>> {
         let mut lease = self.lease().await?;
         let graph = lease.get()?.clone();
         let run = async {
@@ -107,20 +94,11 @@ impl Server {
                     all.push(row);
                 }
             }
-            Ok((transaction, all))
+            transaction.commit().await?;
+            Ok(all)
         };
-        let (transaction, rows) = match run.await {
-            Ok(done) => done,
-            Err(e) => return self.settle(lease, Err(e)),
-        };
-        let agreed = check(&rows);
-        if let Ok(true) = agreed {
-            let committed = transaction.commit().await;
-            return self.settle(lease, committed).map(|()| Some(rows));
-        }
-        let undone = transaction.rollback().await;
-        self.settle(lease, undone)?;
-        agreed.map(|_| None)
+        let done = run.await;
+        self.settle(lease, done)
     }
 
     /// Gives the connection back where it is clean.

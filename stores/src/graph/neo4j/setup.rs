@@ -1,14 +1,18 @@
 //! Constraints, indexes, and whether the server can be used at all.
 
+use std::time::Duration;
+
 use nearcast_domain::{ErrorKind, StoreError, StoreResult};
 
 use super::{STORE, Shared, rows::get};
 
 /// The oldest server that knows every statement in use.
 const OLDEST_MAJOR: u32 = 5;
+/// How long one step may take: on a graph that exists already, an index is filled first.
+const LONGEST: Duration = Duration::from_secs(300);
 
 pub(super) async fn setup(shared: &Shared) -> StoreResult<Vec<String>> {
-    let limit = shared.config.call_timeout();
+    let limit = LONGEST.max(shared.config.call_timeout());
     let asked = || neo4rs::query("CALL dbms.components() YIELD name, versions, edition RETURN versions[0] AS version, edition");
     let rows = shared.core.read(limit, asked).await?;
     let mut lines = Vec::new();
@@ -22,7 +26,7 @@ pub(super) async fn setup(shared: &Shared) -> StoreResult<Vec<String>> {
         lines.push(format!("neo4j {version} ({edition})"));
     }
     for (what, statement) in &shared.cypher.schema {
-        shared.core.write(|| neo4rs::query(statement)).await?;
+        shared.core.write_within(limit, || vec![neo4rs::query(statement)]).await?;
         lines.push(what.clone());
     }
     // Writers rely on the constraints: they count only once their indexes are filled.

@@ -6,26 +6,22 @@ use nearcast_domain::{
     ErrorKind, ItemId, StoreError, StoreResult, Tenant, UserId,
     ports::{Edge, Neighbour, NeighbourList},
 };
-use neo4rs::{Query, Row};
+use neo4rs::Query;
 
 use super::{
     STORE, Shared, read,
     rows::{edge_row, first, list, list_row, texts, whole},
 };
 
-/// How often a list that met a change of all lists is written again.
-const CHANGES_MET: usize = 8;
-
 pub(super) async fn set_edges(shared: &Shared, tenant: &Tenant, edges: &[Edge]) -> StoreResult<()> {
-    // The last word on a pair stands. In the order of items, which is the order of their locks: users have one writer each,
-    // items have many.
+    // The last word on a pair stands.
     let mut rows: Vec<&Edge> = edges.iter().rev().collect();
     rows.sort_by(|a, b| (&a.item, &a.user).cmp(&(&b.item, &b.user)));
     rows.dedup_by(|a, b| a.user == b.user && a.item == b.item);
     for part in rows.chunks(shared.config.batch_rows) {
         let make = || {
             let rows = list(part.iter().map(|e| edge_row(e)).collect());
-            shared.about(&shared.cypher.set_edges, tenant).param("rows", rows)
+            vec![shared.about(&shared.cypher.set_edges, tenant).param("rows", rows)]
         };
         shared.core.write(make).await?;
     }
@@ -57,26 +53,19 @@ fn parts<'l>(lists: &'l [(&'l ItemId, &'l [Neighbour])], most: usize) -> Vec<&'l
 
 pub(super) async fn set_neighbours(shared: &Shared, tenant: &Tenant, lists: &[NeighbourList], upto: u64) -> StoreResult<()> {
     let chosen = chosen(lists);
-    'parts: for part in parts(&chosen, shared.config.batch_rows) {
-        for _ in 0..CHANGES_MET {
-            let generation = read::tenant(shared, tenant).await?.generation;
-            let make = || {
-                let ids = texts(part.iter().map(|(item, _)| item.as_str()));
-                let settle = shared.about(&shared.cypher.settle_lists, tenant).param("ids", ids).param("upto", mark(upto));
-                vec![write_lists(shared, tenant, part, generation), settle]
-            };
-            // Seen under the tenant's lock: lists of a generation that no longer counts would be lost.
-            let check = |rows: &[Row]| Ok(first::<i64>(rows, "generation")? == Some(generation));
-            if shared.core.write_if(make, check).await?.is_some() {
-                continue 'parts;
-            }
-        }
-        return Err(StoreError::new(ErrorKind::Busy, STORE, "all lists were replaced again and again meanwhile"));
+    for part in parts(&chosen, shared.config.batch_rows) {
+        let make = || {
+            let ids = texts(part.iter().map(|(item, _)| item.as_str()));
+            let settle = shared.about(&shared.cypher.settle_lists, tenant).param("ids", ids).param("upto", mark(upto));
+            vec![write_lists(shared, tenant, part, None), settle]
+        };
+        shared.core.write(make).await?;
     }
     Ok(())
 }
 
-fn write_lists(shared: &Shared, tenant: &Tenant, part: &[(&ItemId, &[Neighbour])], generation: i64) -> Query {
+/// Lists of a generation, or of the one that counts.
+fn write_lists(shared: &Shared, tenant: &Tenant, part: &[(&ItemId, &[Neighbour])], generation: Option<i64>) -> Query {
     let lists = list(part.iter().map(|(item, near)| list_row(item, near)).collect());
     shared.about(&shared.cypher.set_lists, tenant).param("lists", lists).param("generation", generation)
 }
@@ -93,19 +82,19 @@ pub(super) async fn replace_neighbours(
 ) -> StoreResult<()> {
     let cypher = &shared.cypher;
     let about = |text: &str| shared.about(text, tenant);
-    let rows = shared.core.write(|| about(&cypher.new_generation)).await?;
+    let rows = shared.core.write(|| vec![about(&cypher.new_generation)]).await?;
     let generation: i64 = first(&rows, "generation")?
         .ok_or_else(|| StoreError::new(ErrorKind::Corrupt, STORE, "neo4j: the tenant's node is gone"))?;
     let chosen = chosen(lists);
     let filled: Vec<_> = chosen.into_iter().filter(|(_, near)| !near.is_empty()).collect();
     for part in parts(&filled, shared.config.batch_rows) {
-        shared.core.write(|| write_lists(shared, tenant, part, generation)).await?;
+        shared.core.write(|| vec![write_lists(shared, tenant, part, Some(generation))]).await?;
     }
-    shared.core.write(|| about(&cypher.switch).param("generation", generation)).await?;
+    shared.core.write(|| vec![about(&cypher.switch).param("generation", generation)]).await?;
     // From here on the new lists count. Marks are taken back after, not before: a crash in between costs work, no touch.
     let rows = whole(shared.config.batch_rows);
     loop {
-        let found = shared.core.write(|| about(&cypher.settle_all).param("upto", mark(upto)).param("rows", rows)).await?;
+        let found = shared.core.write(|| vec![about(&cypher.settle_all).param("upto", mark(upto)).param("rows", rows)]).await?;
         if first::<i64>(&found, "gone")?.unwrap_or(0) < rows {
             break;
         }
@@ -122,7 +111,7 @@ async fn sweep(shared: &Shared, tenant: &Tenant) -> StoreResult<()> {
     while let Some(key) = after {
         let make = || {
             let query = shared.about(&shared.cypher.sweep, tenant);
-            query.param("after", &*key).param("rows", items).param("generation", generation)
+            vec![query.param("after", &*key).param("rows", items).param("generation", generation)]
         };
         after = first::<Option<String>>(&shared.core.write(make).await?, "last")?.flatten();
     }
@@ -134,14 +123,14 @@ pub(super) async fn erase(shared: &Shared, tenant: &Tenant, user: &UserId) -> St
     let rows = whole(shared.config.batch_rows);
     let mut gone = 0;
     loop {
-        let done = shared.core.write(|| about(&shared.cypher.erase).param("rows", rows)).await?;
+        let done = shared.core.write(|| vec![about(&shared.cypher.erase).param("rows", rows)]).await?;
         let part = first::<i64>(&done, "touched")?.unwrap_or(0);
         gone += part.max(0) as u64;
         if part < rows {
             break;
         }
     }
-    shared.core.write(|| about(&shared.cypher.erase_user)).await?;
+    shared.core.write(|| vec![about(&shared.cypher.erase_user)]).await?;
     Ok(gone)
 }
 
