@@ -18,9 +18,9 @@ use super::{MongoConfig, error};
 
 /// The wire version of MongoDB 6.0, the oldest that is still maintained.
 const OLDEST_WIRE: i64 = 17;
-/// On FerretDB a look-up by a single key is a scan within PostgreSQL, and one by `$in` reads every document through FerretDB, which
-/// costs as much as about so many of the former.
-const SINGLE_LOOK_UPS: usize = 128;
+/// On FerretDB a look-up of a single key is answered by an index of PostgreSQL (`infra/local/ferretdb/index_documents.sql`), and one by
+/// `$in` reads every document through FerretDB, which costs as much as about so many of the former.
+const SINGLE_LOOK_UPS: usize = 512;
 
 /// A database of a server that may not be there yet.
 #[derive(Clone)]

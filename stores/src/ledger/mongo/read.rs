@@ -4,9 +4,9 @@
 use std::{cmp::Ordering, collections::HashMap};
 
 use futures_util::FutureExt as _;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Document, doc, serialize_to_bson};
 use nearcast_domain::{
-    ItemId, StoreResult, Tenant, UserId,
+    ErrorKind, ItemId, StoreResult, Tenant, UserId,
     ports::{EngagedEvent, History, HistoryLimit, ItemState, PairEvents},
     profile::newest_first,
 };
@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     COLLECTIONS,
-    documents::{ENGAGEMENT, ErasureDoc, EventDoc, ItemDoc, KeyDoc, MESSAGE, MESSAGE_ABOUT},
+    documents::{ENGAGEMENT, ErasureDoc, EventDoc, ItemDoc, KeyDoc, MESSAGE, MESSAGE_ABOUT, Text},
     keys,
     load::{alive, by_id, erasures},
 };
@@ -183,6 +183,7 @@ pub(super) async fn newest_items(
 ) -> StoreResult<Vec<ItemState>> {
     let mut filter = doc! { "t": tenant.as_str(), "hidden": false };
     if let Some(category) = category {
+        let category = serialize_to_bson(&Text(category.into())).map_err(|e| mongo.error(ErrorKind::Invalid, e))?;
         filter.insert("categories", category);
     }
     let items = mongo.read::<ItemDoc>(COLLECTIONS.items).await?;
