@@ -15,7 +15,7 @@ use nearcast_domain::{
     testing::{self, servers},
 };
 use nearcast_stores::{
-    cache::{RedisCache, RedisConfig, TieredCache},
+    cache::{RedisCache, RedisConfig, RedisMode, TieredCache},
     remote::Address,
 };
 
@@ -82,11 +82,16 @@ impl Server {
     }
 
     fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    fn start_with(&mut self, more: &[&str]) {
         let dir: &Path = self.dir.path();
         let child = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .arg("--dir")
             .arg(dir)
+            .args(more)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -302,4 +307,96 @@ async fn a_server_that_forgot_the_last_epochs_brings_no_old_answer_back() {
     assert_eq!(gone, 1);
     assert!(cache.epoch(&tenant, &u).await.unwrap() > before);
     cache.close().await;
+}
+
+/// A connection of the test's own, once the server answers.
+async fn driver(port: u16) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
+    let mut connection = None;
+    until("the server answers", async || {
+        connection = client.get_multiplexed_async_connection().await.ok();
+        connection.is_some()
+    })
+    .await;
+    connection.unwrap()
+}
+
+async fn ask(c: &mut redis::aio::MultiplexedConnection, command: &str) -> String {
+    let mut words = command.split(' ');
+    let mut cmd = redis::cmd(words.next().unwrap());
+    cmd.arg(words.collect::<Vec<_>>());
+    cmd.query_async(c).await.unwrap()
+}
+
+/// The suite on both kinds, and that one hears of the other.
+async fn serves(config: RedisConfig) {
+    let cache = RedisCache::new(&config).unwrap();
+    until("it is reached", async || cache.setup().await.is_ok()).await;
+    testing::cache::cache(&cache).await;
+    cache.close().await;
+    let config = RedisConfig { prefix: "tiered:".into(), ..config };
+    let (a, b) = (TieredCache::new(&config).unwrap(), TieredCache::new(&config).unwrap());
+    until("they are reached", async || a.setup().await.is_ok() && b.setup().await.is_ok()).await;
+    testing::cache::cache(&a).await;
+    for i in 0..30 {
+        let (tenant, u, key) = user(&format!("u{i}"));
+        let epoch = a.epoch(&tenant, &u).await.unwrap();
+        a.put(&key, answer("x", epoch), LONG).await.unwrap();
+        until("the other has it", async || b.get(&key).await.unwrap() == Some(answer("x", epoch))).await;
+        assert_eq!(b.epoch(&tenant, &u).await.unwrap(), epoch);
+        a.bump(&tenant, std::slice::from_ref(&u)).await.unwrap();
+        let now = a.epoch(&tenant, &u).await.unwrap();
+        assert!(now > epoch);
+        until("the other hears of it", async || b.epoch(&tenant, &u).await.unwrap() == now).await;
+    }
+    a.close().await;
+    b.close().await;
+}
+
+#[tokio::test]
+async fn a_cluster_serves_as_well() {
+    let (Some(mut one), Some(mut two)) = (Server::new(), Server::new()) else { return };
+    let mut drivers = Vec::new();
+    for (server, slots) in [(&mut one, "0 8191"), (&mut two, "8192 16383")] {
+        let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        server.start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+        let mut c = driver(server.port).await;
+        ask(&mut c, &format!("CLUSTER ADDSLOTSRANGE {slots}")).await;
+        drivers.push((c, server.port, bus));
+    }
+    let (port, bus) = (drivers[1].1, drivers[1].2.clone());
+    ask(&mut drivers[0].0, &format!("CLUSTER MEET 127.0.0.1 {port} {bus}")).await;
+    for (c, _, _) in &mut drivers {
+        until("the cluster is whole", async || {
+            let info = ask(c, "CLUSTER INFO").await;
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:2")
+        })
+        .await;
+    }
+    let nodes = vec![
+        Address::new(format!("redis://127.0.0.1:{}/", one.port)),
+        Address::new(format!("redis://127.0.0.1:{}/", two.port)),
+    ];
+    serves(RedisConfig { mode: RedisMode::Cluster, nodes, ..one.config() }).await;
+    let mut runs = Vec::new();
+    for (mut c, _, _) in drivers {
+        let run: Result<String, _> = redis::cmd("HGET").arg("nearcast:base").arg("run").query_async(&mut c).await;
+        runs.extend(run);
+        let keys: u64 = redis::cmd("DBSIZE").query_async(&mut c).await.unwrap();
+        assert!(keys > 10, "one of the nodes has next to nothing: {keys}");
+    }
+    assert!(runs.len() == 1 && runs[0].len() == 81, "the base belongs to the runs of both nodes: {runs:?}");
+}
+
+#[tokio::test]
+async fn sentinels_lead_to_the_server() {
+    let (Some(mut server), Some(mut sentinel)) = (Server::new(), Server::new()) else { return };
+    server.start();
+    let file = sentinel.dir.path().join("sentinel.conf");
+    let text = format!("port {}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {} 1\n", sentinel.port, server.port);
+    std::fs::write(&file, text).unwrap();
+    let child = Command::new("redis-server").arg(&file).arg("--sentinel").stdout(Stdio::null()).spawn().unwrap();
+    sentinel.child = Some(child);
+    let nodes = vec![Address::new(format!("redis://127.0.0.1:{}/", sentinel.port))];
+    serves(RedisConfig { mode: RedisMode::Sentinel, master: "main".into(), nodes, ..server.config() }).await;
 }

@@ -155,11 +155,10 @@ impl Inner {
     async fn hear(&self) {
         for turn in 0.. {
             let begun = Instant::now();
+            // Waits for the connection, as long as that may take: then all is heard from soon after it is there.
+            let _ = self.redis.setup().await;
             let error = listen(&self.redis, turn, |heard| self.take(heard)).await;
             lock(&self.known).lost();
-            // Whoever was erased meanwhile must not be found in memory.
-            lock(&self.gone).push(String::new());
-            self.work.notify_one();
             tracing::debug!(store = "cache", %error, "changes by other instances are not heard just now");
             tokio::time::sleep(AGAIN.saturating_sub(begun.elapsed()).max(Duration::from_millis(20))).await;
         }
@@ -168,7 +167,13 @@ impl Inner {
     fn take(&self, heard: Heard) {
         let mut known = lock(&self.known);
         match heard {
-            Heard::Begun(base) => known.heard(Instant::now(), base),
+            Heard::Begun(base) => {
+                known.heard(Instant::now(), base);
+                drop(known);
+                // Whoever was erased while nothing was heard must not be found in memory.
+                lock(&self.gone).push(String::new());
+                self.work.notify_one();
+            }
             Heard::UpTo(when, base) => known.heard(when, base),
             Heard::Change(Change::Base(base)) => known.raise(base),
             Heard::Change(Change::Epochs(epochs)) => epochs.iter().for_each(|(owner, epoch)| known.set(owner, *epoch)),

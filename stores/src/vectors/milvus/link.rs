@@ -211,6 +211,15 @@ pub(super) fn is_missing(error: &Error) -> bool {
     }
 }
 
+/// `None` where the server says that there is no index.
+pub(super) fn no_index<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Server(e)) if e.code() == 700 || e.legacy_code() == 11 => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// Whether the server says that a collection is not loaded.
 pub(super) fn is_not_loaded(error: &Error) -> bool {
     match error {

@@ -12,8 +12,8 @@ use std::{
 use milvus::v2::{
     DataType, FieldData, IndexType, MetricType,
     prelude::{
-        CollectionSchema, CreateCollectionRequest, CreateIndexRequest, DropCollectionRequest, FieldSchema,
-        HasCollectionRequest, IndexParam, InsertRequest, LoadCollectionRequest, UpsertRequest,
+        CollectionSchema, CreateCollectionRequest, CreateIndexRequest, DescribeIndexRequest, DropCollectionRequest,
+        FieldSchema, HasCollectionRequest, IndexParam, InsertRequest, LoadCollectionRequest, UpsertRequest,
     },
 };
 use nearcast_domain::{StoreResult, ids::MAX_ID_BYTES, ports::Collection};
@@ -21,7 +21,7 @@ use nearcast_domain::{StoreResult, ids::MAX_ID_BYTES, ports::Collection};
 use super::{
     MilvusIndexKind, Shared,
     current::REVISION,
-    link::{Server, from_sdk, invalid},
+    link::{Server, from_sdk, invalid, no_index},
     rows::{ID, KEY, LABELS, TENANT, VECTOR},
 };
 
@@ -100,12 +100,24 @@ impl Shared {
         let server = self.link.server().await?;
         let index = self.index(&server);
         self.patiently(|| async {
+            if self.has_index(&name).await? {
+                return Ok(());
+            }
             let request = CreateIndexRequest::builder().collection_name(name.as_str()).index_param(index.clone()).sync(false);
             let request = request.build().map_err(from_sdk)?;
-            self.link.long(server.client.create_index(request)).await
+            let made = self.link.long(server.client.create_index(request)).await;
+            if made.is_err() && self.has_index(&name).await? { Ok(()) } else { made }
         })
         .await?;
         self.patiently(|| self.load(&name)).await
+    }
+
+    /// Whether vectors of a collection are indexed, as whoever made it had it: another kind takes a new revision.
+    async fn has_index(&self, name: &str) -> StoreResult<bool> {
+        let server = self.link.server().await?;
+        let request = DescribeIndexRequest::builder().collection_name(name).field_name(VECTOR).build().map_err(from_sdk)?;
+        let found = self.link.call(async { no_index(server.client.describe_index(request).await) }).await?;
+        Ok(found.is_some_and(|f| !f.indexes().is_empty()))
     }
 
     fn index(&self, server: &Server) -> IndexParam {
