@@ -41,6 +41,9 @@ pub fn embed(
     })
 }
 
+/// Puts the vectors of a block of texts behind those that are there.
+pub type EncodeBlock<'a> = dyn FnMut(&[Arc<str>], &mut Vec<f32>) -> Result<EncodeStats, EmbedError> + 'a;
+
 /// The same with whatever turns a block of texts into vectors of `dimension`, put behind those that are there.
 ///
 /// Texts are held a block at a time. Vectors too, but for [`Format::Npy`]: there the number of rows stands before the first.
@@ -49,7 +52,7 @@ pub fn embed_with(
     input: &mut dyn BufRead,
     output: &mut dyn Write,
     format: Format,
-    encode: &mut dyn FnMut(&[Arc<str>], &mut Vec<f32>) -> Result<EncodeStats, EmbedError>,
+    encode: &mut EncodeBlock<'_>,
 ) -> Result<EncodeStats, EmbedError> {
     let written = |done: io::Result<()>| done.map_err(|e| EmbedError::io("the output", e));
     let mut total = EncodeStats::default();
