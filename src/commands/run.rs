@@ -1,6 +1,10 @@
 //! `nearcast run`, `serve` and `ingest`: the roles of a process, until it is told to stop.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use nearcast_domain::ErrorKind;
@@ -30,6 +34,8 @@ impl Roles {
 
 /// How long the worker rests after a store refused it for good.
 const REST: Duration = Duration::from_secs(5);
+/// And at first after one that may pass.
+const SHORT_REST: Duration = Duration::from_millis(200);
 /// How often profiles that became stale are looked for.
 const STALE_EVERY: Duration = Duration::from_millis(250);
 
@@ -95,20 +101,31 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
     served.and(worked)
 }
 
-/// Works off the log until told to stop. A full disk or a store that is read-only is waited for: serving goes on.
+/// Works off the log until told to stop. A full disk, a store that is read-only and a log that is away are waited for: serving goes on.
 async fn work(app: &App, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut rest = SHORT_REST;
     loop {
-        let mut source = app.stores.log.source()?;
-        match app.worker.run(&mut *source, stop).await {
+        let begun = Instant::now();
+        let outcome = match app.stores.log.source() {
+            Ok(mut source) => app.worker.run(&mut *source, stop).await,
+            Err(e) => Err(e.into()),
+        };
+        let pause = match outcome {
             Ok(_) => return Ok(()),
             Err(IngestError::Store(e)) if matches!(e.kind, ErrorKind::Full | ErrorKind::ReadOnly) => {
                 tracing::error!(error = %e, "events wait in the log until there is room again");
-                tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(REST) => {}
-                }
+                REST
+            }
+            Err(IngestError::Store(e)) if e.kind.is_transient() => {
+                tracing::warn!(error = %e, "the worker begins again where it stopped");
+                rest = if begun.elapsed() > REST { SHORT_REST } else { (rest * 2).min(REST) };
+                rest
             }
             Err(e) => return Err(e).context("the worker stopped"),
+        };
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -15,7 +15,14 @@ use nearcast_stores::ledger::SqliteLedger;
 pub use stores::{Stores, dead_letters};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, data_dir::DataDir, models};
+use crate::{
+    config::{Config, LedgerBackend},
+    data_dir::DataDir,
+    models,
+};
+
+/// How much of a user's past is read at once from a ledger that is asked user by user.
+const WHOLE_HISTORY: usize = 1_000;
 
 /// Everything of one process, open.
 pub struct App {
@@ -77,7 +84,11 @@ impl App {
             log: stores.log.sink(),
         };
         let rules = Rules { taste: config.taste.clone(), profile: config.profile };
-        let worker = Worker::new(ports, config.ingest.clone(), rules);
+        let mut ingest = config.ingest.clone();
+        if config.stores.ledger == LedgerBackend::Mongodb && ingest.whole_history == 0 {
+            ingest.whole_history = WHOLE_HISTORY;
+        }
+        let worker = Worker::new(ports, ingest, rules);
         let mut upkeep = Upkeep::new(stores.graph.clone(), stores.engagement.clone(), config.upkeep.clone());
         if config.stores.any_shared() {
             upkeep = upkeep.under(stores.leases.clone(), holder());
