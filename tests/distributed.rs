@@ -102,3 +102,49 @@ fn answers_follow_events_through_the_whole_stack() {
     let (_, similar) = get(port, "/users/u/similar").unwrap();
     assert!(!similar.contains("\"score\""), "{similar}");
 }
+
+/// Records that no worker can use, and the word that their letter's reason must hold.
+fn bad_records() -> Vec<(&'static str, Option<Vec<u8>>, &'static str)> {
+    let foreign = br#"{"type":"message","user_id":"u2","text":"hello","timestamp":"2026-01-01T00:00:00Z"}"#;
+    let long = format!(r#"{{"type":"message","user_id":"u","text":"{}","timestamp":"2026-01-01T00:00:00Z"}}"#, "x".repeat(5 << 20));
+    vec![
+        ("u", Some(Vec::new()), "empty"),
+        ("u", None, "tombstone"),
+        ("u", Some(long.into_bytes()), "long"),
+        ("somebody else", Some(foreign.to_vec()), "key"),
+        ("u", Some(vec![b'{', 0xff, 0xfe, b'}']), "UTF-8"),
+        ("u", Some(br#"{"type":"wish","user_id":"u"}"#.to_vec()), "wish"),
+        ("u", Some(vec![0, 0, 0, 0, 7, 2, b'u']), "Avro"),
+    ]
+}
+
+#[test]
+fn what_cannot_be_used_stops_nothing() {
+    use rdkafka::producer::{BaseRecord, Producer as _};
+    let Some(stack) = Stack::new("bad") else { return };
+    stack.run_ok(&["setup"]);
+    let producer = stack.producer();
+    let topic = stack.value("KAFKA__TOPIC");
+    let bad = bad_records();
+    for (key, bytes, _) in &bad {
+        let record = BaseRecord::<str, [u8]>::to(&topic).key(*key).partition(0);
+        let record = match bytes {
+            Some(bytes) => record.payload(bytes.as_slice()),
+            None => record,
+        };
+        producer.send(record).map_err(|(e, _)| e).unwrap();
+    }
+    let good = br#"{"type":"message","message_id":"m","user_id":"u","text":"hello","timestamp":"2026-01-01T00:00:00Z"}"#;
+    let last = BaseRecord::<str, [u8]>::to(&topic).key("u").partition(0).payload(good.as_slice());
+    producer.send(last).map_err(|(e, _)| e).unwrap();
+    producer.flush(Duration::from_secs(30)).unwrap();
+    drained(&stack);
+    let letters = stack.run_ok(&["dlq", "list", "--json"]);
+    for (_, _, word) in &bad {
+        assert!(letters.contains(word), "a letter whose reason says {word}: {letters}");
+    }
+    assert_eq!(letters.lines().count(), bad.len(), "{letters}");
+    let digests = stack.digests();
+    let ledger = digests["stores"].as_array().unwrap().iter().find(|s| s["store"] == "ledger").unwrap();
+    assert!(ledger["rows"].as_u64().unwrap() >= 1, "the message behind them was taken in: {digests}");
+}
