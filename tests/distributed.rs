@@ -66,7 +66,9 @@ fn three_workers_killed_again_and_again() {
 
 #[test]
 fn answers_follow_events_through_the_whole_stack() {
-    let Some(stack) = Stack::new("fresh") else { return };
+    let Some(mut stack) = Stack::new("fresh") else { return };
+    // What is answered is judged here, not how soon.
+    stack.set("SERVE__BUDGET_MS", "5000");
     let dir = tempfile::tempdir().unwrap();
     stack.run_ok(&["setup"]);
     let log = dir.path().join("log");
