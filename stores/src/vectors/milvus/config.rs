@@ -138,7 +138,7 @@ impl MilvusConfig {
         if address.contains('@') {
             return Err("milvus.address holds a user: give milvus.user and milvus.password instead".into());
         }
-        if !self.token.is_empty() && !(self.user.is_empty() && self.password.is_empty()) {
+        if !self.token.is_empty() && (!self.user.is_empty() || !self.password.is_empty()) {
             return Err("milvus.token stands instead of milvus.user and milvus.password: leave out one or the other".into());
         }
         if self.user.is_empty() != self.password.is_empty() {
