@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn says_which_key_is_wrong() {
         assert_eq!(MilvusConfig::default().validate(), Ok(()));
-        let wrong: [(&str, fn(&mut MilvusConfig)); 7] = [
+        type Change = fn(&mut MilvusConfig);
+        let wrong: [(&str, Change); 7] = [
             ("address", |c| c.address = Address::new("localhost:19530")),
             ("tls", |c| c.tls.enabled = true),
             ("user", |c| c.user = "root".into()),
