@@ -132,7 +132,8 @@ mod tests {
     #[test]
     fn says_which_key_is_wrong() {
         assert_eq!(RedisConfig::default().validate(), Ok(()));
-        let wrong: [(&str, fn(&mut RedisConfig)); 6] = [
+        type Change = fn(&mut RedisConfig);
+        let wrong: [(&str, Change); 6] = [
             ("uri", |c| c.uri = Address::new("127.0.0.1:6379")),
             ("nodes", |c| c.mode = RedisMode::Cluster),
             ("master", |c| (c.mode, c.nodes) = (RedisMode::Sentinel, vec![Address::new("redis://h:1")])),

@@ -138,7 +138,7 @@ impl MilvusConfig {
         if address.contains('@') {
             return Err("milvus.address holds a user: give milvus.user and milvus.password instead".into());
         }
-        if !self.token.is_empty() && !(self.user.is_empty() && self.password.is_empty()) {
+        if !self.token.is_empty() && (!self.user.is_empty() || !self.password.is_empty()) {
             return Err("milvus.token stands instead of milvus.user and milvus.password: leave out one or the other".into());
         }
         if self.user.is_empty() != self.password.is_empty() {
@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn says_which_key_is_wrong() {
         assert_eq!(MilvusConfig::default().validate(), Ok(()));
-        let wrong: [(&str, fn(&mut MilvusConfig)); 7] = [
+        type Change = fn(&mut MilvusConfig);
+        let wrong: [(&str, Change); 7] = [
             ("address", |c| c.address = Address::new("localhost:19530")),
             ("tls", |c| c.tls.enabled = true),
             ("user", |c| c.user = "root".into()),

@@ -193,6 +193,7 @@ impl Shared {
 }
 
 /// `None` for what is not there.
+#[allow(clippy::result_large_err)] // The error is the client's.
 pub(super) fn missing<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(found) => Ok(Some(found)),

@@ -212,6 +212,7 @@ pub(super) fn is_missing(error: &Error) -> bool {
 }
 
 /// `None` where the server says that there is no index.
+#[allow(clippy::result_large_err)] // The error is the client's.
 pub(super) fn no_index<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(found) => Ok(Some(found)),
