@@ -3,10 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
-use nearcast_domain::ports::{DeadLetters, Embedder, VectorWrite};
+use nearcast_domain::ports::{DeadLetters, Embedder, GraphWrite, LedgerWrite, Unguarded, VectorWrite};
 use nearcast_ingest::{Worker, config::Rules};
 use nearcast_pipelines::Upkeep;
-use nearcast_serve::Recommender;
+use nearcast_serve::{Freshness, Memory, Recommender};
 use nearcast_stores::{
     cache::MokaCache,
     dead_letters::SqliteDeadLetters,
@@ -14,6 +14,7 @@ use nearcast_stores::{
     graph::{CachedGraph, SqliteGraph},
     ledger::SqliteLedger,
     log::{SqliteLog, SqlitePositions},
+    told::Told,
     vectors::HnswIndex,
 };
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,7 @@ pub struct App {
     pub positions: Arc<SqlitePositions>,
     pub embedder: Arc<dyn Embedder>,
     model: models::Opened,
+    memory: Arc<Memory>,
     pub worker: Worker,
     pub upkeep: Upkeep,
     // Last: the directory is given back when everything in it is closed.
@@ -68,10 +70,15 @@ impl App {
         let dead_letters = dead_letters(&path).await?;
         let positions = Arc::new(SqlitePositions::open(&path.join("positions.db")).await?);
         let cache = Arc::new(MokaCache::default());
+        // This process alone writes: what serving remembers ends with each write.
+        let memory = Arc::new(Memory::new(Freshness::Exclusive, &config.serve.items));
+        let told_ledger: Arc<dyn LedgerWrite> = Arc::new(Told::<dyn LedgerWrite>::new(ledger.clone(), memory.clone()));
+        let told_vectors: Arc<dyn VectorWrite> = Arc::new(Told::<dyn VectorWrite>::new(vectors.clone(), memory.clone()));
+        let told_graph: Arc<dyn GraphWrite> = Arc::new(Told::<dyn GraphWrite>::new(graph.clone(), memory.clone()));
         let stores = nearcast_ingest::Stores {
-            ledger: ledger.clone(),
-            vectors: vectors.clone(),
-            graph: graph.clone(),
+            ledger: told_ledger,
+            vectors: told_vectors,
+            graph: told_graph.clone(),
             engagement: engagement.clone(),
             cache: cache.clone(),
             embedder: embedder.clone(),
@@ -80,7 +87,7 @@ impl App {
         };
         let rules = Rules { taste: config.taste.clone(), profile: config.profile };
         let worker = Worker::new(stores, config.ingest.clone(), rules);
-        let upkeep = Upkeep::new(graph.clone(), engagement.clone(), config.upkeep.clone());
+        let upkeep = Upkeep::new(told_graph, engagement.clone(), config.upkeep.clone());
         let app = Self {
             config,
             ledger,
@@ -93,6 +100,7 @@ impl App {
             positions,
             embedder,
             model,
+            memory,
             worker,
             upkeep,
             dir,
@@ -114,6 +122,8 @@ impl App {
             sink: self.log.clone(),
             progress: self.log.clone(),
             dead_letters: self.dead_letters.clone(),
+            memory: self.memory.clone(),
+            states: Arc::new(Unguarded),
         }
     }
 

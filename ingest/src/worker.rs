@@ -15,7 +15,7 @@ use nearcast_domain::{
     Event, StoreError, StoreResult, Tenant, Timestamp, UserId,
     ports::{
         Append, Appended, DeadLetters, Embedder, EngagementWrite, EventSink, EventSource, GraphWrite, LedgerWrite, Priority,
-        ResponseCache, VectorWrite, answer_prefix,
+        ResponseCache, VectorWrite, answer_prefix, erasures,
     },
 };
 use tokio::sync::{mpsc, watch};
@@ -281,6 +281,7 @@ impl Worker {
                 users.insert((a.event.tenant().clone(), user.clone()));
             }
             if let Event::Erasure(e) = &a.event {
+                users.insert((e.tenant.clone(), erasures()));
                 self.stores.cache.forget(&answer_prefix(&e.tenant, &e.user_id)).await?;
                 self.stores.dead_letters.erase(&e.tenant, &e.user_id).await?;
             }

@@ -2,7 +2,7 @@
 //!
 //! Holds no secrets: API keys stand here as their SHA-256 only.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use nearcast_domain::{Tenant, candidate::Source};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ pub struct ServeConfig {
     pub items: ItemMemoryConfig,
     /// Bounds on what callers send.
     pub limits: Limits,
+    /// Where what rises and what is new is written down from time to time, for an instance that starts while every store is away.
+    /// Without it nothing is.
+    pub snapshot_file: Option<PathBuf>,
     /// API keys: the lower-case hexadecimal SHA-256 of a key, and the tenant it belongs to. Without any, calls need none.
     pub api_keys: BTreeMap<String, String>,
 }
@@ -103,13 +106,16 @@ pub struct SourceLimits {
     pub trending_fresh_ms: u64,
     /// How old it may be, in milliseconds, to be given while it is read again.
     pub trending_tolerated_ms: u64,
+    /// How long what a search of the vector index found for a user may be used again, in milliseconds, where other processes write the
+    /// stores too; an event of theirs or any erasure ends it sooner.
+    pub near_fresh_ms: u64,
 }
 
 /// How answers are cached.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
-    /// How long an answer is fresh, in milliseconds; 0 caches nothing.
+    /// How long an answer is fresh, in milliseconds; 0 caches nothing. As long again it is given once more while another is made.
     pub ttl_ms: u64,
     /// How long it is kept for times when nothing better can be made, in milliseconds.
     pub stale_ms: u64,
@@ -121,10 +127,13 @@ pub struct CacheConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ItemMemoryConfig {
-    /// At most about so many items.
+    /// At most about so many items of each tenant.
     pub entries: usize,
-    /// After how many milliseconds an item is read again: how late a hidden item may disappear.
+    /// After how many milliseconds what was read is read again where other processes write the stores too: how late a hidden item may
+    /// disappear.
     pub fresh_ms: u64,
+    /// Memory for users' own items and what is near them, of each tenant, in MiB.
+    pub users_mib: usize,
 }
 
 /// Bounds on what callers send.
@@ -157,6 +166,7 @@ impl Default for ServeConfig {
             cache: CacheConfig::default(),
             items: ItemMemoryConfig::default(),
             limits: Limits::default(),
+            snapshot_file: None,
             api_keys: BTreeMap::new(),
         }
     }
@@ -189,19 +199,20 @@ impl Default for SourceLimits {
             newcomer_share: 0.6,
             trending_fresh_ms: 1_000,
             trending_tolerated_ms: 10_000,
+            near_fresh_ms: 300_000,
         }
     }
 }
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { ttl_ms: 10_000, stale_ms: 600_000, jitter: 0.1 }
+        Self { ttl_ms: 300_000, stale_ms: 3_600_000, jitter: 1.0 }
     }
 }
 
 impl Default for ItemMemoryConfig {
     fn default() -> Self {
-        Self { entries: 50_000, fresh_ms: 500 }
+        Self { entries: 250_000, fresh_ms: 500, users_mib: 64 }
     }
 }
 
@@ -281,6 +292,8 @@ impl ServeConfig {
         within("cache.stale_ms", self.cache.stale_ms, self.cache.ttl_ms, 7 * 86_400_000)?;
         share("cache.jitter", self.cache.jitter)?;
         within("items.entries", self.items.entries as u64, 1_000, 100_000_000)?;
+        within("sources.near_fresh_ms", s.near_fresh_ms, 0, 86_400_000)?;
+        within("items.users_mib", self.items.users_mib as u64, 1, 1 << 20)?;
         within("items.fresh_ms", self.items.fresh_ms, 0, 3_600_000)?;
         let l = &self.limits;
         within("limits.body_bytes", l.body_bytes as u64, 1_024, 1 << 30)?;

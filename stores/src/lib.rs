@@ -12,4 +12,5 @@ pub mod ledger;
 pub mod log;
 pub mod remote;
 mod sqlite;
+pub mod told;
 pub mod vectors;

@@ -9,6 +9,7 @@
 //! - What a port hands out is ordered deterministically; ties are broken by id.
 
 mod cache;
+mod changes;
 mod embedder;
 mod engagement;
 mod graph;
@@ -18,7 +19,8 @@ mod log;
 mod states;
 mod vectors;
 
-pub use cache::{CachedAnswer, ResponseCache, answer_prefix};
+pub use cache::{CachedAnswer, ResponseCache, answer_prefix, erasures};
+pub use changes::Changes;
 pub use embedder::{Embedder, ModelInfo, Priority};
 pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendFit, TrendingQuery, WEIGHT_STEP};
 pub use graph::{Edge, GraphRead, GraphWrite, Neighbour, NeighbourList, Touched};

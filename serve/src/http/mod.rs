@@ -11,6 +11,7 @@ mod items;
 pub mod metrics;
 mod openapi;
 mod params;
+mod pressure;
 pub mod problem;
 mod recommendations;
 mod server;
@@ -33,8 +34,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use openapi::document;
 pub use server::serve;
 
-use self::problem::Problem;
-use crate::{ConfigError, Recommender, ServeConfig, Stores};
+use self::{pressure::Pressure, problem::Problem};
+use crate::{ConfigError, Recommender, ServeConfig, Stores, figures::Requests};
 
 /// What handlers share.
 pub struct App {
@@ -43,6 +44,8 @@ pub struct App {
     shutdown: CancellationToken,
     metrics: Option<PrometheusHandle>,
     in_flight: Semaphore,
+    requests: Requests,
+    pressure: Arc<Pressure>,
 }
 
 /// The whole API over these stores. Keeps a last resort warm as one of `tasks` until `shutdown`, from which on the API says
@@ -57,14 +60,21 @@ pub fn router(
     let warmer = recommender.clone();
     let stop = shutdown.clone();
     tasks.spawn(async move { warmer.keep_warm(stop).await });
-    Ok(router_of(recommender, shutdown))
+    let pressure = Arc::new(Pressure::default());
+    let (watched, stop) = (pressure.clone(), shutdown.clone());
+    tasks.spawn(async move { watched.watch(stop).await });
+    Ok(router_under(recommender, shutdown, pressure))
 }
 
 /// The API over a recommender that exists already.
 pub fn router_of(recommender: Arc<Recommender>, shutdown: CancellationToken) -> Router {
+    router_under(recommender, shutdown, Arc::default())
+}
+
+fn router_under(recommender: Arc<Recommender>, shutdown: CancellationToken, pressure: Arc<Pressure>) -> Router {
     let in_flight = Semaphore::new(recommender.config().limits.in_flight);
     let metrics = metrics::install().inspect_err(|e| tracing::warn!("no metrics: {e}")).ok();
-    let app = Arc::new(App { recommender, shutdown, metrics, in_flight });
+    let app = Arc::new(App { recommender, shutdown, metrics, in_flight, requests: Requests::default(), pressure });
     Router::new()
         .route("/recommendations/{user}", get(recommendations::for_user))
         .route("/recommendations", post(recommendations::for_session))
