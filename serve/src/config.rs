@@ -49,6 +49,80 @@ pub struct ServeConfig {
     pub snapshot_file: Option<PathBuf>,
     /// API keys: the lower-case hexadecimal SHA-256 of a key, and the tenant it belongs to. Without any, calls need none.
     pub api_keys: BTreeMap<String, String>,
+    /// API keys with roles and quotas. Without any key, calls need none.
+    pub keys: Vec<KeyConfig>,
+    /// A file with more of them, a JSON array, read again when it changes.
+    pub keys_file: Option<PathBuf>,
+    /// How often a tenant may call, whatever keys it has.
+    pub tenant_quota: Quota,
+}
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Ask.
+    #[default]
+    Read,
+    /// Ask, send events, erase.
+    Write,
+    /// Everything.
+    Admin,
+}
+
+/// An API key: only its digest is known.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyConfig {
+    /// For people.
+    pub name: String,
+    /// The SHA-256 of the key, in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Whose data it opens; none: everyone's.
+    pub tenants: Vec<String>,
+    /// What it may do.
+    pub role: Role,
+    /// How often.
+    pub quota: Quota,
+}
+
+/// How often someone may call: a bucket that fills steadily.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quota {
+    /// Requests a second in the long run; 0: as many as they like.
+    pub per_second: f64,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+impl KeyConfig {
+    /// Refuses what cannot be a key. Never shows the digest.
+    pub fn validate(&self) -> Result<(), String> {
+        let of = |what: &str| format!("the key {:?} {what}", self.name);
+        digest_of(&self.sha256).ok_or_else(|| of("needs its SHA-256 in 64 lower-case hexadecimal digits"))?;
+        for tenant in &self.tenants {
+            Tenant::parse(tenant).map_err(|e| of(&format!("names a tenant that {e}")))?;
+        }
+        if !(self.quota.per_second.is_finite() && self.quota.per_second >= 0.0) {
+            return Err(of("needs a quota of 0 or more a second"));
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a digest in lower-case hexadecimal digits.
+pub(crate) fn digest_of(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text
+        .bytes()
+        .map(|b| match b {
+            b'0'..=b'9' => Some(b - b'0'),
+            b'a'..=b'f' => Some(b - b'a' + 10),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|d| d[0] << 4 | d[1]).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
 /// What a source's word counts in the blend; 0 switches it off.
@@ -168,6 +242,9 @@ impl Default for ServeConfig {
             limits: Limits::default(),
             snapshot_file: None,
             api_keys: BTreeMap::new(),
+            keys: Vec::new(),
+            keys_file: None,
+            tenant_quota: Quota::default(),
         }
     }
 }
@@ -302,8 +379,14 @@ impl ServeConfig {
         within("limits.header_timeout_ms", l.header_timeout_ms, 100, 3_600_000)?;
         within("limits.in_flight", l.in_flight as u64, 1, 1_000_000)?;
         within("limits.drain_ms", l.drain_ms, 0, 3_600_000)?;
+        for (n, key) in self.keys.iter().enumerate() {
+            key.validate().map_err(|e| error(&format!("keys[{n}]"), &e))?;
+        }
+        if !(self.tenant_quota.per_second.is_finite() && self.tenant_quota.per_second >= 0.0) {
+            return Err(error("tenant_quota.per_second", "must be 0 or more"));
+        }
         for (hash, tenant) in &self.api_keys {
-            if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            if digest_of(hash).is_none() {
                 return Err(error("api_keys", "each name must be the SHA-256 of a key in 64 lower-case hexadecimal digits"));
             }
             Tenant::parse(tenant).map_err(|e| error("api_keys", &format!("the tenant of a key {e}")))?;

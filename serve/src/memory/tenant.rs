@@ -3,19 +3,22 @@
 //! What was read before a write is told and arrives after it is not kept: whoever reads marks the count of writes before, and
 //! keeps only while it has not moved.
 
-use std::sync::{
-    Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use nearcast_domain::{ItemId, UserId};
+use nearcast_domain::{ItemId, UserId, Vector};
 use tokio::time::Instant;
 
 use super::{
     Freshness,
     catalogue::{Card, Catalogue, KnownCard},
     kept::Kept,
-    near::{NearKey, NearKnown, Stamp},
+    near::{NearKey, NearKnown},
 };
 use crate::config::ItemMemoryConfig;
 
@@ -52,6 +55,14 @@ impl Edges {
     }
 }
 
+/// Someone's vector, if they have one, with the epochs in which it was read.
+#[derive(Clone)]
+struct Profile {
+    vector: Option<Vector>,
+    epochs: Option<(u64, u64)>,
+    at: Instant,
+}
+
 /// Counts of writes that were told.
 #[derive(Default)]
 pub(super) struct Marks {
@@ -68,6 +79,7 @@ pub struct TenantMemory {
     catalogue: RwLock<Catalogue>,
     pub(super) users: Kept<UserId, Edges>,
     near: Kept<NearKey, NearKnown>,
+    profiles: Kept<UserId, Profile>,
     pub(super) marks: Marks,
 }
 
@@ -84,7 +96,8 @@ impl TenantMemory {
             most_items: limits.entries,
             catalogue: RwLock::default(),
             users: Kept::new(bytes / 2),
-            near: Kept::new(bytes / 2),
+            near: Kept::new(bytes / 4),
+            profiles: Kept::new(bytes / 4),
             marks: Marks::default(),
         }
     }
@@ -175,6 +188,19 @@ impl TenantMemory {
         self.users.put(user, edges, weight, || self.marks.users.load(Ordering::SeqCst) == mark);
     }
 
+    /// Someone's vector (or that they have none), as read in the same epochs and not longer ago than `most`.
+    pub fn profile(&self, user: &UserId, epochs: Option<(u64, u64)>, most: Duration) -> Option<Option<Vector>> {
+        let known = self.profiles.get(user)?;
+        let good = known.epochs == epochs && Instant::now().saturating_duration_since(known.at) < most;
+        good.then_some(known.vector)
+    }
+
+    /// Keeps someone's vector.
+    pub fn keep_profile(&self, user: UserId, vector: Option<Vector>, epochs: Option<(u64, u64)>) {
+        let weight = ENTRY + vector.as_ref().map_or(0, |v| 4 * v.len());
+        self.profiles.put(user, Profile { vector, epochs, at: Instant::now() }, weight, || true);
+    }
+
     /// How many writes to the vector index were told.
     pub fn searches_mark(&self) -> u64 {
         self.marks.vectors.load(Ordering::SeqCst)
@@ -190,17 +216,6 @@ impl TenantMemory {
         let weight = 2 * ENTRY + NEAR * (known.users.len() + known.items.len());
         let mark = known.stamp.writes;
         self.near.put(key, known, weight, || self.searches_mark() == mark);
-    }
-
-    /// Whether a found list may be given in place of a search with `now`: exactly the same, or, where others write too, not older than
-    /// `most` and of the same epochs.
-    pub fn still_good(&self, known: &Stamp, now: &Stamp, most: std::time::Duration) -> bool {
-        match self.freshness {
-            Freshness::Exclusive => known.same(now),
-            Freshness::Shared { .. } => {
-                known.epochs.is_some() && known.epochs == now.epochs && now.at.saturating_duration_since(known.at) < most
-            }
-        }
     }
 
     pub(super) fn forget_users(&self, users: &[UserId]) {

@@ -96,21 +96,23 @@ pub struct Found {
 
 /// The epochs of a user and of erasures.
 pub async fn epochs(on: &Recommender, tenant: &Tenant, user: &UserId, deadline: Instant) -> StoreResult<(u64, u64)> {
-    let (cache, everyone) = (&on.stores.cache, erasures());
-    let both = async { futures_util::try_join!(cache.epoch(tenant, user), cache.epoch(tenant, &everyone)) };
-    by(deadline, "cache", both).await
+    let (cache, everyone) = (on.stores.cache.clone(), erasures());
+    let (tenant, user) = (tenant.clone(), user.clone());
+    let both = async move { futures_util::try_join!(cache.epoch(&tenant, &user), cache.epoch(&tenant, &everyone)) };
+    on.late.run(deadline, "cache", both).await
 }
 
 /// Looks an answer up. The epochs are read before anything is computed, so that an event in between ends the answer.
 pub async fn look_up(on: &Recommender, tenant: &Tenant, user: &UserId, query: &Query, deadline: Instant) -> Found {
     let key = key(on, tenant, user, query);
-    let (cache, everyone) = (&on.stores.cache, erasures());
-    let read = async {
-        let (user, all, kept) = join3(cache.epoch(tenant, user), cache.epoch(tenant, &everyone), cache.get(&key)).await;
+    let (cache, everyone) = (on.stores.cache.clone(), erasures());
+    let (of, asker, asked) = (tenant.clone(), user.clone(), key.clone());
+    let read = async move {
+        let (user, all, kept) = join3(cache.epoch(&of, &asker), cache.epoch(&of, &everyone), cache.get(&asked)).await;
         Ok(((user?, all?), kept?))
     };
     let none = |epochs, error| Found { key: String::new(), epochs, fresh: None, aging: false, stale: None, error };
-    let (epochs, kept) = match by(deadline, "cache", read).await {
+    let (epochs, kept) = match on.late.run(deadline, "cache", read).await {
         Ok(found) => found,
         Err(e) => return Found { key, ..none(None, Some(e)) },
     };

@@ -67,6 +67,8 @@ pub struct Recommender {
     pub(crate) late: Late,
     pub(crate) figures: Figures,
     flights: Flights,
+    /// What the asker's own items, and those of others, count by their place from the newest.
+    pub(crate) recency: [Vec<f32>; 2],
     sources: Vec<Box<dyn CandidateSource>>,
     /// A digest of the configuration and of the model: answers under another one are not given.
     fingerprint: String,
@@ -105,6 +107,11 @@ impl Recommender {
             late: Late::new(),
             figures: Figures::default(),
             flights: Flights::default(),
+            recency: {
+                let l = &config.sources;
+                let table = |many: usize, exponent| (0..many).map(|r| formulas::recency(r, exponent)).collect();
+                [table(l.own_items, l.recency), table(l.items_per_user, l.others_recency)]
+            },
             sources: sources::all(),
             fingerprint: hex(&digest.finalize()[..8]),
             nonce: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8),

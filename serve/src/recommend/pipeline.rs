@@ -307,7 +307,9 @@ impl Run<'_> {
             let catalogue = self.ask.mem.catalogue();
             items.iter().map(|i| catalogue.id(*i).clone()).collect()
         };
-        by(self.budget.at(FILTERS_UNTIL), "ledger", self.on.stores.ledger.engaged(self.ask.tenant, user, &ids)).await
+        let (ledger, tenant, user) = (self.on.stores.ledger.clone(), self.ask.tenant.clone(), user.clone());
+        let work = async move { ledger.engaged(&tenant, &user, &ids).await };
+        self.on.late.run(self.budget.at(FILTERS_UNTIL), "ledger", work).await
     }
 
     /// Stage 8: while the answer is not full, goes on with what rises, what is new, and the catalogue; at the very last,

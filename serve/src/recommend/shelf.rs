@@ -17,7 +17,10 @@ use nearcast_domain::{
     ErrorKind, ItemId, StoreError, StoreResult, Tenant,
     ports::{EngagementRead, ItemState, LedgerRead, TrendFit, TrendingQuery},
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -97,9 +100,9 @@ struct Reader {
 #[derive(Default)]
 struct Slot {
     state: Mutex<State>,
-    /// Whoever reads holds it.
-    turn: tokio::sync::Mutex<()>,
     refreshing: AtomicBool,
+    /// Told when reading has ended, well or not.
+    read: Notify,
 }
 
 #[derive(Default, Clone)]
@@ -172,14 +175,17 @@ impl Shelf {
         if let Some((_, e)) = failed.filter(|(at, _)| at.elapsed() < self.fresh) {
             return Err(e);
         }
-        let turn = slot.turn.lock().await;
-        // Somebody else may have read it in the meantime.
-        if let Some(known) = slot.state().last.clone().filter(|k| k.age() < self.fresh) {
-            return Ok(known.rising);
+        // One reads for all, and goes on when nobody waits any more.
+        let begun = Instant::now();
+        let read = slot.read.notified();
+        self.read_in_background(key, &slot);
+        read.await;
+        let State { last, failed } = slot.state().clone();
+        match (last, failed) {
+            (Some(known), _) if known.at.is_some_and(|at| at >= begun) || known.age() < self.fresh => Ok(known.rising),
+            (_, Some((_, e))) => Err(e),
+            _ => Err(StoreError::new(ErrorKind::Unavailable, "engagement", "trending was not read")),
         }
-        let read = self.reader.read(&key, &slot).await;
-        drop(turn);
-        read
     }
 
     fn read_in_background(&self, key: Key, slot: &Arc<Slot>) {
@@ -188,10 +194,7 @@ impl Shelf {
         }
         let (reader, slot, stop) = (self.reader.clone(), slot.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            let read = timeout(PATIENCE, async {
-                let _turn = slot.turn.lock().await;
-                reader.read(&key, &slot).await
-            });
+            let read = timeout(PATIENCE, reader.read(&key, &slot));
             tokio::select! {
                 () = stop.cancelled() => {}
                 read = read => if read.is_err() {
@@ -199,6 +202,7 @@ impl Shelf {
                 },
             }
             slot.refreshing.store(false, Ordering::Release);
+            slot.read.notify_waiters();
         });
     }
 

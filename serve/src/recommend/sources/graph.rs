@@ -6,10 +6,7 @@ use async_trait::async_trait;
 use nearcast_domain::{StoreResult, candidate::Source};
 
 use super::{Ask, CandidateSource, Found, Names};
-use crate::{
-    memory::Own,
-    recommend::{formulas::recency, tally::with_tally},
-};
+use crate::{memory::Own, recommend::tally::with_tally};
 
 /// The source `graph`.
 pub struct Graph;
@@ -31,7 +28,7 @@ impl CandidateSource for Graph {
         let lists = ask.loads().lists(&ask.mem, liked.iter().map(|(_, o)| o.item), limits.neighbours, ask.deadline).await?;
         let proposals = with_tally(|tally| {
             for (place, ((rank, liking), list)) in liked.iter().zip(&lists).enumerate() {
-                let voice = liking.weight * recency(*rank, limits.recency);
+                let voice = liking.weight * ask.on.recency[0][*rank];
                 for next in list.iter().take(limits.neighbours) {
                     tally.add(next.item, voice * next.weight, place as u16);
                 }

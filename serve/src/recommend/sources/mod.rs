@@ -10,7 +10,7 @@ mod similar_text;
 mod similar_users;
 mod trending;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
@@ -147,7 +147,7 @@ impl<'a> Ask<'a> {
             Asker::User(user) => (
                 Some(user),
                 own_items(on, tenant, mem.clone(), user, deadline).boxed(),
-                profile(on, tenant, user, deadline).boxed(),
+                profile(on, tenant, mem.clone(), user, epochs, deadline).boxed(),
             ),
             Asker::Session(session) => {
                 let numbers = mem.numbers(session.items.iter());
@@ -202,9 +202,29 @@ async fn own_items(
     on.loads(tenant).edges(&mem, user, limit, deadline).await
 }
 
-async fn profile(on: &Recommender, tenant: &Tenant, user: &UserId, deadline: Instant) -> StoreResult<Option<Vector>> {
-    let (vectors, tenant, ids) = (on.stores.vectors.clone(), tenant.clone(), [user.as_str().to_owned()]);
-    let work = async move { Ok(vectors.get(&tenant, Collection::Users, &ids).await?.into_iter().next().flatten()) };
+async fn profile(
+    on: &Recommender,
+    tenant: &Tenant,
+    mem: Arc<TenantMemory>,
+    user: &UserId,
+    epochs: Option<(u64, u64)>,
+    deadline: Instant,
+) -> StoreResult<Option<Vector>> {
+    // The index of this process answers at once; another's is asked again when the user's epoch has moved.
+    let remembers = !mem.exclusive() && epochs.is_some();
+    let most = Duration::from_millis(on.config.sources.near_fresh_ms);
+    if remembers && let Some(known) = mem.profile(user, epochs, most) {
+        return Ok(known);
+    }
+    let (vectors, tenant, user) = (on.stores.vectors.clone(), tenant.clone(), user.clone());
+    let work = async move {
+        let ids = [user.as_str().to_owned()];
+        let read = vectors.get(&tenant, Collection::Users, &ids).await?.into_iter().next().flatten();
+        if remembers {
+            mem.keep_profile(user, read.clone(), epochs);
+        }
+        Ok(read)
+    };
     on.late.run(deadline, "vectors", work).await
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use nearcast_domain::{StoreResult, candidate::Source};
 
 use super::{Ask, CandidateSource, Found, Names, search::near_users};
-use crate::recommend::{formulas::recency, tally::with_tally};
+use crate::recommend::tally::with_tally;
 
 /// The source `similar_users`.
 pub struct SimilarUsers;
@@ -30,7 +30,7 @@ impl CandidateSource for SimilarUsers {
             for (place, ((_, voice), edges)) in near.iter().zip(&edges).enumerate() {
                 let newest = edges.own.iter().take(limits.items_per_user);
                 for (rank, edge) in newest.filter(|e| e.positive).enumerate() {
-                    tally.add(edge.item, voice * edge.weight * recency(rank, limits.others_recency), place as u16);
+                    tally.add(edge.item, voice * edge.weight * ask.on.recency[1][rank], place as u16);
                 }
             }
             tally.proposals(&ask.mem.catalogue(), usize::MAX)
