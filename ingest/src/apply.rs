@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::OptionFuture;
 use nearcast_domain::{
     Event, StoreResult, Timestamp,
-    ports::{Append, Appended, Priority, answer_prefix},
+    ports::{Append, Appended, Priority, answer_prefix, erasures},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -189,8 +189,10 @@ impl Worker {
                 self.stores.dead_letters.erase(&e.tenant, &e.user_id).await?;
             }
         }
+        let all = erasures();
+        let erased = batch.appends.iter().filter(|a| matches!(a.event, Event::Erasure(_))).map(|a| (a.event.tenant(), &all));
         let users = batch.appends.iter().filter_map(|a| Some((a.event.tenant(), a.event.user()?)));
-        for (tenant, users) in by_tenant(users) {
+        for (tenant, users) in by_tenant(users.chain(erased)) {
             self.stores.cache.bump(&tenant, &users).await?;
         }
         Ok(())

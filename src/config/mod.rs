@@ -15,8 +15,8 @@ use nearcast_ingest::IngestConfig;
 use nearcast_pipelines::UpkeepConfig;
 use nearcast_serve::ServeConfig;
 use nearcast_stores::{
-    cache::RedisConfig, engagement::PostgresConfig, graph::Neo4jConfig, log::KafkaConfig, mongo::MongoConfig,
-    vectors::MilvusConfig,
+    cache::RedisConfig, engagement::PostgresConfig, graph::Neo4jConfig, guard::GuardConfig, log::KafkaConfig,
+    mongo::MongoConfig, vectors::MilvusConfig,
 };
 use serde::{Deserialize, Serialize};
 pub use stores::{CacheBackend, EngagementBackend, GraphBackend, LedgerBackend, LogBackend, StoresConfig, VectorsBackend};
@@ -45,6 +45,8 @@ pub struct Config {
     pub postgres: PostgresConfig,
     /// Redis, where `stores.cache` names it.
     pub redis: RedisConfig,
+    /// How stores are guarded from the point of view of a request.
+    pub guard: GuardConfig,
     /// The embedding model.
     pub model: ModelConfig,
     /// The worker.
@@ -92,6 +94,7 @@ impl Default for Config {
             neo4j: Neo4jConfig::default(),
             postgres: PostgresConfig::default(),
             redis: RedisConfig::default(),
+            guard: GuardConfig::default(),
             model: ModelConfig::default(),
             ingest: IngestConfig::default(),
             taste: Taste::default(),
@@ -117,6 +120,7 @@ impl Config {
         self.serve.validate().map_err(|e| e.to_string())?;
         self.upkeep.validate()?;
         self.stores.validate(self)?;
+        self.guard.validate()?;
         self.model.validate()
     }
 }

@@ -1,17 +1,19 @@
 //! One process's stores, model and jobs, put together; and taken apart again in the right order.
 
 mod backend;
+mod guards;
 mod log;
 mod stores;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use nearcast_domain::ports::{DeadLetters, Embedder, LedgerRead as _};
+use guards::Guards;
+use nearcast_domain::ports::{DeadLetters, Embedder, GraphWrite, LedgerRead as _, LedgerWrite, VectorWrite};
 use nearcast_ingest::{Worker, config::Rules};
 use nearcast_pipelines::Upkeep;
-use nearcast_serve::Recommender;
-use nearcast_stores::ledger::SqliteLedger;
+use nearcast_serve::{Freshness, Memory, Recommender};
+use nearcast_stores::{ledger::SqliteLedger, told::Told};
 pub use stores::{Stores, dead_letters};
 use tokio_util::sync::CancellationToken;
 
@@ -24,12 +26,16 @@ use crate::{
 /// How much of a user's past is read at once from a ledger that is asked user by user.
 const WHOLE_HISTORY: usize = 1_000;
 
+/// How old what serving remembers may be where other processes write too.
+const SHARED_AGE: Duration = Duration::from_secs(1);
+
 /// Everything of one process, open.
 pub struct App {
     pub config: Config,
     pub stores: Stores,
     pub embedder: Arc<dyn Embedder>,
     model: models::Opened,
+    memory: Arc<Memory>,
     pub worker: Worker,
     pub upkeep: Upkeep,
     // Last: the directory is given back when everything in it is closed. `None` where nothing is embedded.
@@ -73,10 +79,17 @@ impl App {
         if let Some(dir) = &mut dir {
             dir.update(|about| about.model = Some(models::label(embedder.model())))?;
         }
+        // Where this process alone writes, what serving remembers ends with each write; elsewhere it ends by its age.
+        let shared = config.stores.any_shared();
+        let freshness = if shared { Freshness::Shared { max_age: SHARED_AGE } } else { Freshness::Exclusive };
+        let memory = Arc::new(Memory::new(freshness, &config.serve.items));
+        let ledger: Arc<dyn LedgerWrite> = Arc::new(Told::<dyn LedgerWrite>::new(stores.ledger.clone(), memory.clone()));
+        let vectors: Arc<dyn VectorWrite> = Arc::new(Told::<dyn VectorWrite>::new(stores.vectors.clone(), memory.clone()));
+        let graph: Arc<dyn GraphWrite> = Arc::new(Told::<dyn GraphWrite>::new(stores.graph.clone(), memory.clone()));
         let ports = nearcast_ingest::Stores {
-            ledger: stores.ledger.clone(),
-            vectors: stores.vectors.clone(),
-            graph: stores.graph.clone(),
+            ledger,
+            vectors,
+            graph: graph.clone(),
             engagement: stores.engagement.clone(),
             cache: stores.cache.clone(),
             embedder: embedder.clone(),
@@ -89,11 +102,11 @@ impl App {
             ingest.whole_history = WHOLE_HISTORY;
         }
         let worker = Worker::new(ports, ingest, rules);
-        let mut upkeep = Upkeep::new(stores.graph.clone(), stores.engagement.clone(), config.upkeep.clone());
-        if config.stores.any_shared() {
+        let mut upkeep = Upkeep::new(graph, stores.engagement.clone(), config.upkeep.clone());
+        if shared {
             upkeep = upkeep.under(stores.leases.clone(), holder());
         }
-        let app = Self { config, stores, embedder, model, worker, upkeep, dir };
+        let app = Self { config, stores, embedder, model, memory, worker, upkeep, dir };
         if purpose == Purpose::Work {
             app.same_model().await?;
             app.mend_vectors().await?;
@@ -104,16 +117,19 @@ impl App {
 
     /// What serving is given.
     pub fn serve_stores(&self) -> nearcast_serve::Stores {
+        let guards = Guards::new(&self.config);
         nearcast_serve::Stores {
-            ledger: self.stores.ledger.clone(),
-            vectors: self.stores.vectors_served.clone(),
-            graph: self.stores.graph_served.clone(),
-            engagement: self.stores.engagement.clone(),
-            cache: self.stores.cache.clone(),
+            ledger: guards.ledger(self.stores.ledger.clone()),
+            vectors: guards.vectors(self.stores.vectors_served.clone()),
+            graph: guards.graph(self.stores.graph_served.clone()),
+            engagement: guards.engagement(self.stores.engagement.clone()),
+            cache: guards.cache(self.stores.cache.clone()),
             embedder: self.embedder.clone(),
             sink: self.stores.log.sink(),
             progress: self.stores.log.progress(),
             dead_letters: self.stores.dead_letters.clone(),
+            memory: self.memory.clone(),
+            states: guards.states(),
         }
     }
 

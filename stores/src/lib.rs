@@ -13,4 +13,5 @@ pub mod log;
 pub mod mongo;
 pub mod remote;
 mod sqlite;
+pub mod told;
 pub mod vectors;

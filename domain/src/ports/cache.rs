@@ -41,3 +41,9 @@ pub fn answer_prefix(tenant: &Tenant, user: &UserId) -> String {
     let (t, u) = (tenant.as_str(), user.as_str());
     format!("{}:{t}/{}:{u}/", t.len(), u.len())
 }
+
+/// Whose epoch rises with every erasure of a tenant: answers that were made before may name whoever was erased. No user can bear this
+/// id.
+pub fn erasures() -> UserId {
+    UserId::trusted("\u{1}erasures")
+}

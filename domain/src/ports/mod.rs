@@ -9,6 +9,7 @@
 //! - What a port hands out is ordered deterministically; ties are broken by id.
 
 mod cache;
+mod changes;
 mod claim;
 mod embedder;
 mod engagement;
@@ -19,7 +20,8 @@ mod log;
 mod states;
 mod vectors;
 
-pub use cache::{CachedAnswer, ResponseCache, answer_prefix};
+pub use cache::{CachedAnswer, ResponseCache, answer_prefix, erasures};
+pub use changes::Changes;
 pub use claim::{Claim, Claimed};
 pub use embedder::{Embedder, ModelInfo, Priority};
 pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendFit, TrendingQuery, WEIGHT_STEP};
