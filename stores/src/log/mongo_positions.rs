@@ -96,7 +96,7 @@ impl Positions for MongoPositions {
     }
 
     async fn remove(&self, key: &str) -> StoreResult<()> {
-        self.mongo.delete(COLLECTION, vec![doc! { "q": { "_id": position(key) }, "limit": 1 }]).await?;
+        self.mongo.delete(COLLECTION, vec![doc! { "_id": position(key) }]).await?;
         Ok(())
     }
 }
@@ -119,7 +119,7 @@ impl Leases for MongoPositions {
     }
 
     async fn release(&self, name: &str, holder: &str) -> StoreResult<()> {
-        let gone = doc! { "q": { "_id": lease(name), "holder": holder }, "limit": 1 };
+        let gone = doc! { "_id": lease(name), "holder": holder };
         self.mongo.delete(COLLECTION, vec![gone]).await?;
         Ok(())
     }

@@ -65,10 +65,14 @@ pub(crate) async fn inserted<T: Serialize + Send + Sync>(
 }
 
 impl Mongo {
-    /// Runs statements `{ q, u, upsert, multi }`; answers how many documents matched or were made. A statement that failed because
-    /// another writer made the same document at that moment is run again.
-    pub async fn update(&self, collection: &str, statements: Vec<Document>) -> StoreResult<u64> {
+    /// Runs statements `{ q, u, upsert }`; answers how many documents matched or were made. A statement that failed because another
+    /// writer made the same document at that moment is run again.
+    ///
+    /// Every filter names its documents by key, so each statement may be `multi`. It must be: with `multi: false` FerretDB 1.24 leaves
+    /// the rows of each statement open until the command ends, and a long command waits for ever for one more connection.
+    pub async fn update(&self, collection: &str, mut statements: Vec<Document>) -> StoreResult<u64> {
         let mut done = 0;
+        statements.iter_mut().for_each(|s| drop(s.insert("multi", true)));
         for part in statements.chunks(self.config.batch_documents) {
             let mut left = part.to_vec();
             for _ in 0..4 {
@@ -88,9 +92,10 @@ impl Mongo {
         Ok(done)
     }
 
-    /// Runs statements `{ q, limit }`; answers how many documents went.
-    pub async fn delete(&self, collection: &str, statements: Vec<Document>) -> StoreResult<u64> {
+    /// Removes what these filters name; answers how many documents went.
+    pub async fn delete(&self, collection: &str, filters: Vec<Document>) -> StoreResult<u64> {
         let mut done = 0;
+        let statements: Vec<Document> = filters.into_iter().map(|q| doc! { "q": q, "limit": 0 }).collect();
         for part in statements.chunks(self.config.batch_documents) {
             done += self.statements("delete", "deletes", collection, part).await?.0;
         }

@@ -9,4 +9,4 @@ mod server;
 
 pub(crate) use bulk::inserted;
 pub use config::{MongoConfig, ReadFrom};
-pub(crate) use server::{Mongo, collect, ids};
+pub(crate) use server::{BATCH, Mongo, collect, ids};

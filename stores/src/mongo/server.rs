@@ -22,6 +22,9 @@ const OLDEST_WIRE: i64 = 17;
 /// `$in` reads every document through FerretDB, which costs as much as about so many of the former.
 const SINGLE_LOOK_UPS: usize = 512;
 
+/// Documents in one answer of a read, at most: few questions need a second call then.
+pub(crate) const BATCH: u32 = 4_096;
+
 /// A database of a server that may not be there yet.
 #[derive(Clone)]
 pub(crate) struct Mongo {

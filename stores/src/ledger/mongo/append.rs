@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use mongodb::bson::{Bson, doc, serialize_to_bson};
 use nearcast_domain::{
-    StoreResult, Tenant,
+    StoreError, StoreResult, Tenant,
     ports::{Append, Appended},
 };
 
@@ -47,18 +47,26 @@ pub(super) async fn take_in(ledger: &MongoLedger, appends: &[Append], revision: 
     let tus = user_keys(&batch);
     let mut loaded = load::load(mongo, &batch, Some(revision)).await?;
     finish_clearing(mongo, &tus, &mut loaded).await?;
-    let known = |events| Known { users: loaded.users.clone(), items: loaded.items.clone(), events };
-    let first = plan(&batch, known(HashMap::new()));
+    // Of those whom the batch erases, what is there must be known before it goes.
+    let erases = |place: &usize| batch.erases.get(batch.slots[*place].0).copied().unwrap_or(false);
+    let doomed: Vec<usize> = (0..appends.len()).filter(erases).collect();
+    let mut present = load::present(mongo, &batch, &doomed).await?;
+    let planned = |present: &HashMap<String, Present>| {
+        let events = load::known_events(mongo, &batch, &loaded.users, present)?;
+        Ok::<_, StoreError>(plan(&batch, Known { users: loaded.users.clone(), items: loaded.items.clone(), events }))
+    };
+    let first = planned(&present)?;
     tenants(ledger, &batch).await?;
     erase(mongo, &tus, &first.erased).await?;
-    let (present, ()) = futures_util::try_join!(
+    let (duplicates, ()) = futures_util::try_join!(
         events(mongo, &batch, &loaded, &first, revision),
         users(ledger, &batch, &tus, &loaded, &first)
     )?;
-    let mut plan = if present.is_empty() {
+    let mut plan = if duplicates.is_empty() {
         first
     } else {
-        plan(&batch, known(load::known_events(mongo, &batch, &loaded.users, &present)?))
+        present.extend(duplicates);
+        planned(&present)?
     };
     futures_util::try_join!(late_vectors(mongo, &batch, &plan, revision), refuse(mongo, &tus, &plan))?;
     let mut outcomes = std::mem::take(&mut plan.outcomes);
@@ -78,9 +86,9 @@ pub(super) async fn clear(mongo: &Mongo, erased: &[(&String, Erased)]) -> StoreR
     if erased.is_empty() {
         return Ok(());
     }
-    let covered = |(tu, e): &(&String, Erased)| doc! { "q": { "tu": tu, "at": { "$lte": e.until.millis() } }, "limit": 0 };
+    let covered = |(tu, e): &(&String, Erased)| doc! { "tu": tu, "at": { "$lte": e.until.millis() } };
     mongo.delete(COLLECTIONS.events, erased.iter().map(covered).collect()).await?;
-    let by_key = || erased.iter().map(|(tu, _)| doc! { "q": { "_id": tu }, "limit": 1 }).collect::<Vec<_>>();
+    let by_key = || erased.iter().map(|(tu, _)| doc! { "_id": tu }).collect::<Vec<_>>();
     mongo.delete(COLLECTIONS.users, by_key()).await?;
     mongo.delete(COLLECTIONS.stale, by_key()).await?;
     let done = |(tu, e): &(&String, Erased)| {
@@ -134,7 +142,7 @@ async fn events(
         match (present.get(&key), until) {
             (Some(found), Some(until)) if found.at <= until => {
                 let tu = EventDoc::new(&batch.appends[index], None, revision).map(|d| d.tu);
-                gone.push(doc! { "q": { "_id": &key, "tu": tu, "at": { "$lte": until } }, "limit": 1 });
+                gone.push(doc! { "_id": &key, "tu": tu, "at": { "$lte": until } });
                 present.remove(&key);
                 again.push(at);
             }

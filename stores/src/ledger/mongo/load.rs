@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     ledger::plan::{Batch, Erased, KnownEvent, KnownItem, KnownUser},
-    mongo::{Mongo, collect, ids},
+    mongo::{BATCH, Mongo, collect, ids},
 };
 
 /// What is known of a batch's users and items.
@@ -75,7 +75,7 @@ pub(super) async fn erasures(mongo: &Mongo, tus: &[String]) -> StoreResult<HashM
     let collection = mongo.read::<ErasureDoc>(COLLECTIONS.erasures).await?;
     let mut found = HashMap::new();
     for part in tus.chunks(1_000) {
-        let rows = mongo.call(collection.find(ids(part))).await?;
+        let rows = mongo.call(collection.find(ids(part)).batch_size(BATCH)).await?;
         found.extend(collect(mongo, rows).await?.into_iter().map(|r| (r.tu.clone(), r)));
     }
     Ok(found)
@@ -145,7 +145,7 @@ where
     let (rows, projection) = (&rows, &projection);
     let at_once = mongo.keys_at_once(wanted.len()).await?;
     let look = |part: Vec<String>| async move {
-        let mut find = rows.find(ids(&part));
+        let mut find = rows.find(ids(&part)).batch_size(BATCH);
         if let Some(fields) = projection {
             find = find.projection(fields.clone());
         }
@@ -190,7 +190,7 @@ pub(super) async fn present(mongo: &Mongo, batch: &Batch<'_>, places: &[usize]) 
                 doc! { "tu": { "$in": tus }, "_id": { "$in": keys } }
             }
         };
-        let found = mongo.call(events.find(filter).projection(doc! { "at": 1, "hash": 1 })).await?;
+        let found = mongo.call(events.find(filter).projection(doc! { "at": 1, "hash": 1 }).batch_size(BATCH)).await?;
         collect(mongo, found).await
     };
     let found = mongo.together(groups.chunks(at_once).map(|part| look(part.to_vec()).boxed()).collect()).await?;

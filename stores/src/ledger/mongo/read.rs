@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     ledger::prefix::behind,
-    mongo::{Mongo, collect},
+    mongo::{BATCH, Mongo, collect},
 };
 
 pub(super) async fn histories(
@@ -38,7 +38,8 @@ pub(super) async fn histories(
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let mut find = events.find(doc! { "tu": tu, "k": { "$in": kinds.to_vec() } }).sort(doc! { "at": -1, "id": -1 });
+        let mut find =
+            events.find(doc! { "tu": tu, "k": { "$in": kinds.to_vec() } }).sort(doc! { "at": -1, "id": -1 }).batch_size(BATCH);
         if let Some(limit) = limit.checked_add(1).and_then(|l| i64::try_from(l).ok()) {
             find = find.limit(limit);
         }
@@ -105,7 +106,8 @@ pub(super) async fn engaged(mongo: &Mongo, tenant: &Tenant, user: &UserId, items
         let mut touched = std::collections::HashMap::<String, i64>::new();
         for part in tis.chunks(1_000) {
             let filter = doc! { "tu": &tu[0], "ti": { "$in": part } };
-            let rows = mongo.call(events.find(filter).projection(doc! { "_id": 0, "ti": 1, "at": 1 })).await?;
+            let rows =
+                mongo.call(events.find(filter).projection(doc! { "_id": 0, "ti": 1, "at": 1 }).batch_size(BATCH)).await?;
             for row in collect(mongo, rows).await? {
                 let last = touched.entry(row.ti).or_insert(row.at);
                 *last = row.at.max(*last);
@@ -167,7 +169,7 @@ async fn of_pairs(mongo: &Mongo, groups: &[(String, Vec<String>)]) -> StoreResul
                 doc! { "tu": { "$in": tus }, "ti": { "$in": tis } }
             }
         };
-        let rows = mongo.call(events.find(filter).projection(doc! { "text": 0, "v": 0 })).await?;
+        let rows = mongo.call(events.find(filter).projection(doc! { "text": 0, "v": 0 }).batch_size(BATCH)).await?;
         collect(mongo, rows).await
     };
     let at_once = if together { 1_000 } else { 1 };

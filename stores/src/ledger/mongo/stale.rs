@@ -8,9 +8,13 @@
 use std::collections::BTreeSet;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use mongodb::{bson::doc, options::ReturnDocument};
+use mongodb::{
+    bson::{Document, doc},
+    options::ReturnDocument,
+};
 use nearcast_domain::{StoreResult, Tenant, UserId};
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 
 use super::{
     COLLECTIONS,
@@ -26,15 +30,19 @@ const CHANCE_BITS: u32 = 10;
 /// Marks written at once.
 const PORTION: usize = 1_000;
 
-/// Adds to a number and answers what it is then.
+/// Adds to a number and answers what it is then. Its document is made apart: two that make it at once would be an error.
 pub(super) async fn counted(mongo: &Mongo, collection: &str, key: &str, field: &str, by: i64) -> StoreResult<i64> {
-    let collection = mongo.write::<mongodb::bson::Document>(collection).await?;
-    let call = collection
-        .find_one_and_update(doc! { "_id": key }, doc! { "$inc": { field: by } })
-        .upsert(true)
-        .return_document(ReturnDocument::After);
-    let document = mongo.call(call).await?.ok_or_else(|| mongo.torn("a counter"))?;
-    document.get_i64(field).map_err(|_| mongo.torn("a counter"))
+    let counters = mongo.write::<Document>(collection).await?;
+    for _ in 0..2 {
+        let add = counters
+            .find_one_and_update(doc! { "_id": key }, doc! { "$inc": { field: by } })
+            .return_document(ReturnDocument::After);
+        if let Some(document) = mongo.call(add).await? {
+            return document.get_i64(field).map_err(|_| mongo.torn("a counter"));
+        }
+        inserted(mongo, &counters, &[doc! { "_id": key }], |_| 64).await?;
+    }
+    Err(mongo.torn("a counter"))
 }
 
 /// Marks everyone who engaged with these items, then takes the notes off the items.
@@ -68,7 +76,6 @@ pub(super) async fn spread(mongo: &Mongo, mut items: Vec<String>) -> StoreResult
         doc! {
             "q": { "spread": DUE, "_id": { "$in": tis }, "spreader": spreader },
             "u": { "$unset": { "spread": "", "spreader": "" } },
-            "multi": true,
         }
     });
     mongo.update(COLLECTIONS.items, done.collect()).await?;
@@ -82,7 +89,8 @@ async fn mark_fans(mongo: &Mongo, items: &[String]) -> StoreResult<()> {
     }
     let events = mongo.write::<KeyDoc>(COLLECTIONS.events).await?;
     let at_once = mongo.keys_at_once(items.len()).await?;
-    let events = &events;
+    let number = OnceCell::new();
+    let (events, number) = (&events, &number);
     let of_part = |part: Vec<String>| async move {
         let filter = match part.as_slice() {
             [ti] => doc! { "ti": ti },
@@ -91,31 +99,28 @@ async fn mark_fans(mongo: &Mongo, items: &[String]) -> StoreResult<()> {
         let pipeline = [doc! { "$match": filter }, doc! { "$group": { "_id": "$tu" } }];
         let mut rows = mongo.call(events.aggregate(pipeline).allow_disk_use(true).with_type::<KeyDoc>()).await?;
         let mut fans: BTreeSet<String> = BTreeSet::new();
-        let mut number = None;
         while let Some(row) = mongo.call(async { rows.next().await.transpose() }).await? {
             fans.insert(row.key);
             if fans.len() >= PORTION {
-                mark(mongo, std::mem::take(&mut fans), &mut number).await?;
+                mark(mongo, std::mem::take(&mut fans), number).await?;
             }
         }
-        mark(mongo, fans, &mut number).await
+        mark(mongo, fans, number).await
     };
     mongo.together(items.chunks(at_once).map(|part| of_part(part.to_vec()).boxed()).collect()).await?;
     Ok(())
 }
 
 /// Marks users with a number that is drawn at the first of them. A mark that is there already gets the newer number.
-async fn mark(mongo: &Mongo, users: BTreeSet<String>, number: &mut Option<i64>) -> StoreResult<()> {
+async fn mark(mongo: &Mongo, users: BTreeSet<String>, number: &OnceCell<i64>) -> StoreResult<()> {
     if users.is_empty() {
         return Ok(());
     }
-    let mark = match *number {
-        Some(mark) => mark,
-        None => {
-            let drawn = counted(mongo, COLLECTIONS.counters, "marks", "last", 1).await?;
-            *number.insert(drawn << CHANCE_BITS | fastrand::i64(0..1 << CHANCE_BITS))
-        }
+    let draw = || async {
+        let drawn = counted(mongo, COLLECTIONS.counters, "marks", "last", 1).await?;
+        Ok(drawn << CHANCE_BITS | fastrand::i64(0..1 << CHANCE_BITS))
     };
+    let mark = *number.get_or_try_init(draw).await?;
     let documents: Vec<StaleDoc> = users.into_iter().map(|tu| StaleDoc { tu, mark }).collect();
     let collection = mongo.write::<StaleDoc>(COLLECTIONS.stale).await?;
     let there = inserted(mongo, &collection, &documents, |d| d.tu.len() + 48).await?;
@@ -156,7 +161,7 @@ pub(super) async fn users(mongo: &Mongo, limit: usize) -> StoreResult<Vec<(Tenan
 /// Takes marks back that still have these numbers.
 pub(super) async fn clear(mongo: &Mongo, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()> {
     let gone = |(tenant, user, mark): &(Tenant, UserId, u64)| {
-        doc! { "q": { "_id": keys::owned(tenant, user.as_str()), "mark": mark.cast_signed() }, "limit": 1 }
+        doc! { "_id": keys::owned(tenant, user.as_str()), "mark": mark.cast_signed() }
     };
     mongo.delete(COLLECTIONS.stale, marks.iter().map(gone).collect()).await?;
     Ok(())
