@@ -119,7 +119,7 @@ impl App {
     pub fn serve_stores(&self) -> nearcast_serve::Stores {
         let guards = Guards::new(&self.config);
         nearcast_serve::Stores {
-            ledger: guards.ledger(self.stores.ledger.clone()),
+            ledger: guards.ledger(self.stores.ledger_served.clone()),
             vectors: guards.vectors(self.stores.vectors_served.clone()),
             graph: guards.graph(self.stores.graph_served.clone()),
             engagement: guards.engagement(self.stores.engagement.clone()),

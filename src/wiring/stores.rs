@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nearcast_domain::ports::{
-    DeadLetters, EngagementWrite, GraphRead, GraphWrite, Leases, LedgerWrite, Positions, ResponseCache, VectorRead, VectorWrite,
+    DeadLetters, EngagementWrite, GraphRead, GraphWrite, Leases, LedgerRead, LedgerWrite, Positions, ResponseCache, VectorRead,
+    VectorWrite,
 };
 use nearcast_stores::{
     cache::{MokaCache, TieredCache},
@@ -27,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Every store of one process, open.
 pub struct Stores {
     pub ledger: Arc<dyn LedgerWrite>,
+    /// The same, as requests read it: from where the configuration says.
+    pub ledger_served: Arc<dyn LedgerRead>,
     /// For the worker and jobs: they see what was just written, whoever wrote it.
     pub vectors: Arc<dyn VectorWrite>,
     /// The same, as requests read them: as fresh as is configured.
@@ -60,14 +63,17 @@ impl Stores {
                 (Arc::new(index.with_consistency(MilvusConsistency::Strong)), index)
             }
         };
+        let ledger_served: Arc<dyn LedgerRead>;
         let (ledger, positions, leases): (Arc<dyn LedgerWrite>, Arc<dyn Positions>, Arc<dyn Leases>) = match kinds.ledger {
             LedgerBackend::Embedded => {
                 let ledger = keep(&mut all, SqliteLedger::open(&path.join("ledger.db")).await?);
                 let positions = keep(&mut all, SqlitePositions::open(&path.join("positions.db")).await?);
+                ledger_served = ledger.clone();
                 (ledger, positions.clone(), positions)
             }
             LedgerBackend::Mongodb => {
                 let ledger = keep(&mut all, MongoLedger::new(&config.mongodb)?);
+                ledger_served = Arc::new(ledger.for_requests());
                 let positions = keep(&mut all, MongoPositions::new(&config.mongodb)?);
                 (ledger, positions.clone(), positions)
             }
@@ -103,6 +109,7 @@ impl Stores {
         };
         Ok(Self {
             ledger,
+            ledger_served,
             vectors,
             vectors_served,
             graph,

@@ -76,8 +76,18 @@ END
 
 postgres_command() { COMMAND=("$(postgres_bin postgres)" -D "$STACK/data/postgres/cluster"); }
 
-# Roles and databases, once; what an interrupted run has made already is left as it is.
 postgres_finish() {
+  postgres_databases
+  # FerretDB asks by key and makes no index for it.
+  local mark="$STACK/data/postgres/documents-indexed"
+  if [ ! -e "$mark" ]; then
+    postgres_sql postgres ferretdb <"$HERE/ferretdb/index_documents.sql" >/dev/null
+    touch "$mark"
+  fi
+}
+
+# Roles and databases, once; what an interrupted run has made already is left as it is.
+postgres_databases() {
   local role mark="$STACK/data/postgres/databases-made"
   [ ! -e "$mark" ] || return 0
   for role in nearcast ferretdb; do
