@@ -101,6 +101,16 @@ pub fn merge<'a>(answers: impl IntoIterator<Item = (Source, &'a [Proposed])>) ->
     pool
 }
 
+/// Brings candidates in the order in which sources named them: by the first source that spoke, its best first, ties by id.
+pub fn in_order(candidates: &mut [Candidate], catalogue: &Catalogue) {
+    let first = |c: &Candidate| c.spoke.trailing_zeros() as usize;
+    candidates.sort_by(|a, b| {
+        let (x, y) = (first(a), first(b));
+        let score = |c: &Candidate, s: usize| c.score.get(s).copied().unwrap_or(0.0);
+        x.cmp(&y).then_with(|| score(b, y).total_cmp(&score(a, x))).then_with(|| catalogue.id(a.item).cmp(catalogue.id(b.item)))
+    });
+}
+
 /// What the scores of a pool are made with.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {

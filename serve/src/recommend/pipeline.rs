@@ -74,7 +74,7 @@ pub async fn run(
     epochs: Option<(u64, u64)>,
     budget: Budget,
 ) -> Outcome {
-    let ask = Ask::new(on, tenant, asker, query.category.as_ref(), epochs, &budget);
+    let ask = Ask::new(on, tenant, asker, query, epochs, &budget);
     let session = if let Asker::Session(session) = asker { session.items.as_slice() } else { &[] };
     let exclude = ask.mem.numbers(query.exclude.iter().chain(session)).into_iter().collect();
     let mut run = Run {
@@ -188,27 +188,13 @@ impl Run<'_> {
     /// Stage 4: keeps who may be recommended as far as this process remembers, takes down why the others may not. A card that allows an
     /// item may be of any age here; one that forbids it is read again.
     async fn filter(&mut self, pool: Vec<Candidate>) -> Vec<Candidate> {
-        let mut missing = Vec::new();
-        {
-            let rules = self.rules();
-            self.ask.mem.each_card(pool.iter().map(|c| c.item), |item, known| {
-                if !known.is_some_and(|(card, fresh)| fresh || rules.allows(card).is_ok()) {
-                    missing.push(item);
-                }
-            });
-        }
+        let (mut verdicts, missing) = self.judge(&pool);
         if !missing.is_empty() && !self.degraded.holds(LEDGER) {
             let until = self.budget.at(FILTERS_UNTIL);
             if let Err(e) = self.ask.loads().read_cards(&self.ask.mem, missing, until).await {
                 self.degraded.add(LEDGER, &e);
             }
-        }
-        let mut verdicts = Vec::with_capacity(pool.len());
-        {
-            let rules = self.rules();
-            self.ask.mem.each_card(pool.iter().map(|c| c.item), |item, known| {
-                verdicts.push(rules.judge(item, known.map(|(card, _)| &**card)));
-            });
+            verdicts = self.judge(&pool).0;
         }
         let mut kept = Vec::with_capacity(pool.len());
         for (candidate, verdict) in pool.into_iter().zip(verdicts) {
@@ -220,6 +206,23 @@ impl Run<'_> {
             }
         }
         kept
+    }
+
+    /// Verdicts by what is remembered, and the items whose cards are to be read first.
+    fn judge(&self, pool: &[Candidate]) -> (Vec<Verdict>, Vec<u32>) {
+        let rules = self.rules();
+        let (mut verdicts, mut missing) = (Vec::with_capacity(pool.len()), Vec::new());
+        self.ask.mem.each_card(pool.iter().map(|c| c.item), |item, seen| {
+            let verdict = match seen {
+                Some(seen) if seen.plain && rules.category.is_none() => rules.judge_plain(item),
+                _ => rules.judge(item, seen.map(|s| s.card)),
+            };
+            if !seen.is_some_and(|s| s.fresh || s.plain && rules.category.is_none() || rules.allows(s.card).is_ok()) {
+                missing.push(item);
+            }
+            verdicts.push(verdict);
+        });
+        (verdicts, missing)
     }
 
     /// Stages 5 and 6: the best `wanted` whom fresh cards and the ledger allow.
@@ -344,7 +347,9 @@ impl Run<'_> {
             }
         }
         if chosen.is_empty() {
-            for candidate in std::mem::take(&mut self.unverified).into_iter().take(self.query.k) {
+            let mut unverified = std::mem::take(&mut self.unverified);
+            blend::in_order(&mut unverified, &self.ask.mem.catalogue());
+            for candidate in unverified.into_iter().take(self.query.k) {
                 let source = candidate.sources().next().unwrap_or(Source::Newest);
                 let item = self.ask.mem.catalogue().id(candidate.item).clone();
                 let reasons = vec![Reason { source, weight: 1.0, via: Vec::new(), score: None }];

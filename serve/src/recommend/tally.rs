@@ -2,9 +2,9 @@
 //!
 //! One table a thread, used again by the next request: an entry counts only where it bears the stamp of the tally under way.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, cmp::Ordering};
 
-use super::formulas::VIA;
+use super::{bits::Bits, formulas::VIA};
 use crate::memory::Catalogue;
 
 /// Nobody, in [`Proposed::via`].
@@ -92,11 +92,15 @@ impl Tally {
         sum.via[place] = (voice, via);
     }
 
-    /// The best proposals, at most so many: best first, ties by id.
-    pub fn proposals(&mut self, catalogue: &Catalogue, most: usize) -> Vec<Proposed> {
+    /// The best proposals without what is left out, at most so many: best first with ties by id, or the same ones in no order.
+    pub fn proposals(&mut self, catalogue: &Catalogue, leave_out: &Bits, most: usize, in_order: bool) -> Vec<Proposed> {
         let sums = &self.sums;
-        let mut all: Vec<(f32, u32)> = self.touched.iter().map(|i| (sums[*i as usize].score as f32, *i)).collect();
-        best_first(&mut all, catalogue, most);
+        let touched = self.touched.iter().filter(|i| !leave_out.contains(**i));
+        let mut all: Vec<(f32, u32)> = touched.map(|i| (sums[*i as usize].score as f32, *i)).collect();
+        match in_order {
+            true => best_first(&mut all, catalogue, most),
+            false => best_in_front(&mut all, catalogue, most),
+        }
         all.truncate(most);
         all.into_iter()
             .map(|(score, item)| Proposed { item, score, via: sums[item as usize].via.map(|(_, via)| via) })
@@ -106,15 +110,20 @@ impl Tally {
 
 /// Brings the best `most` of scored items to the front, in order: by score from the top, ties by id. What comes after is in no order.
 pub fn best_first(all: &mut [(f32, u32)], catalogue: &Catalogue, most: usize) {
-    let order = |a: &(f32, u32), b: &(f32, u32)| {
-        b.0.total_cmp(&a.0).then_with(|| if a.1 == b.1 { a.1.cmp(&b.1) } else { catalogue.id(a.1).cmp(catalogue.id(b.1)) })
-    };
+    best_in_front(all, catalogue, most);
+    let end = if most > 0 { most.min(all.len()) } else { all.len() };
+    all[..end].sort_unstable_by(|a, b| order(catalogue, a, b));
+}
+
+/// Brings the best `most` of scored items to the front, in no order.
+fn best_in_front(all: &mut [(f32, u32)], catalogue: &Catalogue, most: usize) {
     if most > 0 && all.len() > most {
-        all.select_nth_unstable_by(most - 1, order);
-        all[..most].sort_unstable_by(order);
-    } else {
-        all.sort_unstable_by(order);
+        all.select_nth_unstable_by(most - 1, |a, b| order(catalogue, a, b));
     }
+}
+
+fn order(catalogue: &Catalogue, a: &(f32, u32), b: &(f32, u32)) -> Ordering {
+    b.0.total_cmp(&a.0).then_with(|| if a.1 == b.1 { Ordering::Equal } else { catalogue.id(a.1).cmp(catalogue.id(b.1)) })
 }
 
 #[cfg(test)]
@@ -143,7 +152,7 @@ mod tests {
                 for n in &numbers[2..] {
                     t.add(*n, 1e-3, 0);
                 }
-                t.proposals(&mem.catalogue(), 4)
+                t.proposals(&mem.catalogue(), &Bits::default(), 4, true)
             });
             assert_eq!(p.iter().map(|p| id(p.item)).collect::<Vec<_>>(), ["h", "i", "x00", "x01"]);
             assert_eq!((p[1].via, p[0].via), ([1, 2, 3], [0, NOBODY, NOBODY]));

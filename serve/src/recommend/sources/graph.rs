@@ -33,8 +33,7 @@ impl CandidateSource for Graph {
                     tally.add(next.item, voice * next.weight, place as u16);
                 }
             }
-            // Enough once the asker's own items are taken out.
-            tally.proposals(&ask.mem.catalogue(), limits.candidates + own.len())
+            ask.best(tally, limits.candidates)
         });
         Ok(Found { proposals, names: Names::Items(liked.iter().map(|(_, o)| o.item).collect()) })
     }

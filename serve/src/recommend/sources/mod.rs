@@ -30,11 +30,12 @@ pub use self::{
     trending::Trending,
 };
 use super::{
-    Recommender, Session,
+    Query, Recommender, Session,
+    bits::Bits,
     budget::Budget,
     formulas::VIA,
     shelf::Rising,
-    tally::{NOBODY, Proposed},
+    tally::{NOBODY, Proposed, Tally},
 };
 use crate::memory::{Catalogue, Edges, Loads, Own, TenantMemory};
 
@@ -113,6 +114,8 @@ pub struct Ask<'a> {
     pub category: Option<&'a Arc<str>>,
     /// The epochs of the asker and of erasures, where they are known.
     pub epochs: Option<(u64, u64)>,
+    /// Whether the caller wants to know what was removed.
+    pub explain: bool,
     /// When half of the sources' time is over: what one of them can do without is waited for until then.
     pub halfway: Instant,
     /// When all of it is.
@@ -136,10 +139,11 @@ impl<'a> Ask<'a> {
         on: &'a Recommender,
         tenant: &'a Tenant,
         asker: Asker<'a>,
-        category: Option<&'a Arc<str>>,
+        query: &'a Query,
         epochs: Option<(u64, u64)>,
         budget: &Budget,
     ) -> Self {
+        let (category, explain) = (query.category.as_ref(), query.explain);
         let halfway = budget.at(on.config.sources.share / 2.0);
         let deadline = budget.at(on.config.sources.share);
         let mem = on.stores.memory.tenant(tenant);
@@ -155,7 +159,7 @@ impl<'a> Ask<'a> {
                 (None, async { Ok(Edges::given(own)) }.boxed(), session_vector(on, tenant, session).boxed())
             }
         };
-        Self { on, tenant, mem, user, category, epochs, halfway, deadline, own: own.shared(), vector: vector.shared() }
+        Self { on, tenant, mem, user, category, epochs, explain, halfway, deadline, own: own.shared(), vector: vector.shared() }
     }
 
     /// Reading through the memory.
@@ -170,8 +174,27 @@ impl<'a> Ask<'a> {
 
     /// The asker's own items, if they were read already; else what this process last knew of them.
     pub fn own_if_known(&self) -> Option<Edges> {
-        let read = self.own.peek().and_then(|r| r.as_ref().ok().cloned());
-        read.or_else(|| self.mem.edges(self.user?, 1, true))
+        self.own_if_read().or_else(|| self.mem.edges(self.user?, 1, true))
+    }
+
+    fn own_if_read(&self) -> Option<Edges> {
+        self.own.peek().and_then(|r| r.as_ref().ok().cloned())
+    }
+
+    /// The best of what a source added up. Without what is known to be the asker's own; where the caller wants to know what was removed,
+    /// with it, in order, and `explained` of them besides.
+    pub fn best(&self, tally: &mut Tally, explained: usize) -> Vec<Proposed> {
+        let most = self.on.config.sources.candidates;
+        let own = self.own_if_read().filter(|_| self.user.is_some() && !self.on.config.recommend_engaged);
+        let catalogue = self.mem.catalogue();
+        match own {
+            Some(own) if self.explain => {
+                tally.proposals(&catalogue, &Bits::default(), explained.saturating_add(own.own.len()), true)
+            }
+            Some(own) => tally.proposals(&catalogue, &own.own.iter().map(|o| o.item).collect(), most, false),
+            // It may become known until the pool is made.
+            None => tally.proposals(&catalogue, &Bits::default(), usize::MAX, true),
+        }
     }
 
     /// Whether a vector stands for the asker, as far as it was read already.

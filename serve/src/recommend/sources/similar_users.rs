@@ -33,7 +33,7 @@ impl CandidateSource for SimilarUsers {
                     tally.add(edge.item, voice * edge.weight * ask.on.recency[1][rank], place as u16);
                 }
             }
-            tally.proposals(&ask.mem.catalogue(), usize::MAX)
+            ask.best(tally, usize::MAX)
         });
         Ok(Found { proposals, names: Names::Users(near) })
     }
