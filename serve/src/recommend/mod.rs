@@ -18,11 +18,14 @@ pub mod shelf;
 pub mod snapshot;
 pub mod sources;
 pub mod tally;
+pub mod through;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
-use nearcast_domain::{ErrorKind, ItemId, StoreError, StoreResult, Tenant, Timestamp, UserId, event::hex, ports::Token};
+use nearcast_domain::{
+    ErrorKind, ItemId, StoreError, StoreResult, Tenant, Timestamp, UserId, candidate::Source, event::hex, ports::Token,
+};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -127,6 +130,11 @@ impl Recommender {
     /// The settings it works with.
     pub const fn config(&self) -> &ServeConfig {
         &self.config
+    }
+
+    /// What likings count by their place in the lists of a source.
+    pub(crate) fn recency_of(&self, source: Source) -> &[f32] {
+        &self.recency[usize::from(source == Source::SimilarUsers)]
     }
 
     /// Calls to stores that go on although no request waits for them.

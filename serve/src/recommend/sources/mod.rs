@@ -33,42 +33,19 @@ use super::{
     Query, Recommender, Session,
     bits::Bits,
     budget::Budget,
-    formulas::VIA,
     shelf::Rising,
-    tally::{NOBODY, Proposed, Tally},
+    tally::{Proposed, with_tally},
+    through::Through,
 };
-use crate::memory::{Catalogue, Edges, Loads, Own, TenantMemory};
+use crate::memory::{Edges, Loads, Own, TenantMemory};
 
 /// What a source found.
 #[derive(Default)]
 pub struct Found {
     /// Best first. Every score above 0; no item twice.
     pub proposals: Vec<Proposed>,
-    /// Whom [`Proposed::via`] names.
-    pub names: Names,
-}
-
-/// Whom a source's proposals name, by place.
-#[derive(Default)]
-pub enum Names {
-    /// Nobody.
-    #[default]
-    None,
-    /// Items by number.
-    Items(Vec<u32>),
-    /// Users.
-    Users(Arc<[(UserId, f32)]>),
-}
-
-impl Names {
-    /// The name at a place.
-    pub fn get(&self, place: u16, catalogue: &Catalogue) -> Option<String> {
-        match self {
-            Self::None => None,
-            Self::Items(items) => items.get(place as usize).map(|i| catalogue.id(*i).as_str().to_owned()),
-            Self::Users(users) => users.get(place as usize).map(|(u, _)| u.as_str().to_owned()),
-        }
-    }
+    /// Through whom.
+    pub through: Through,
 }
 
 impl Found {
@@ -77,8 +54,8 @@ impl Found {
         let wanted = ask.on.config.sources.trending;
         let numbered = rising.numbered(&ask.mem);
         let first = numbered.iter().take(wanted);
-        let proposals = first.map(|(item, score)| Proposed { item: *item, score: *score, via: [NOBODY; VIA] }).collect();
-        Self { proposals, names: Names::None }
+        let proposals = first.map(|(item, score)| Proposed { item: *item, score: *score }).collect();
+        Self { proposals, through: Through::Nobody }
     }
 }
 
@@ -183,18 +160,22 @@ impl<'a> Ask<'a> {
 
     /// The best of what a source added up. Without what is known to be the asker's own; where the caller wants to know what was removed,
     /// with it, in order, and `explained` of them besides.
-    pub fn best(&self, tally: &mut Tally, explained: usize) -> Vec<Proposed> {
+    pub fn best(&self, source: Source, through: Through, explained: usize) -> Found {
         let most = self.on.config.sources.candidates;
         let own = self.own_if_read().filter(|_| self.user.is_some() && !self.on.config.recommend_engaged);
         let catalogue = self.mem.catalogue();
-        match own {
-            Some(own) if self.explain => {
-                tally.proposals(&catalogue, &Bits::default(), explained.saturating_add(own.own.len()), true)
+        let proposals = with_tally(catalogue.len(), |tally| {
+            through.each(self.on.recency_of(source), |item, voice, _| tally.add(item, voice));
+            match own {
+                Some(own) if self.explain => {
+                    tally.proposals(&catalogue, &Bits::default(), explained.saturating_add(own.own.len()), true)
+                }
+                Some(own) => tally.proposals(&catalogue, &own.own.iter().map(|o| o.item).collect(), most, false),
+                // It may become known until the pool is made.
+                None => tally.proposals(&catalogue, &Bits::default(), usize::MAX, true),
             }
-            Some(own) => tally.proposals(&catalogue, &own.own.iter().map(|o| o.item).collect(), most, false),
-            // It may become known until the pool is made.
-            None => tally.proposals(&catalogue, &Bits::default(), usize::MAX, true),
-        }
+        });
+        Found { proposals, through }
     }
 
     /// Whether a vector stands for the asker, as far as it was read already.
