@@ -23,7 +23,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{App, problem::Problem};
+use super::{App, problem::Problem, server::open_connections};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id of a request that is taken over from a caller.
@@ -85,7 +85,7 @@ pub async fn envelope(State(app): State<Arc<App>>, matched: Option<MatchedPath>,
         match always {
             true => caught(next.run(request)).await,
             false => match app.in_flight.try_acquire() {
-                Ok(_permit) if app.pressure.lets_in() => caught(next.run(request)).await,
+                Ok(_permit) if app.pressure.lets_in(open_connections()) => caught(next.run(request)).await,
                 _ => Problem::later("too many requests are under way", 1).into_response(),
             },
         }

@@ -63,6 +63,14 @@ pub struct Next {
 pub(super) struct KnownCard {
     pub card: Arc<Card>,
     pub at: Option<Instant>,
+    /// It is neither hidden nor does it ever expire: told without looking at the card.
+    pub plain: bool,
+}
+
+impl KnownCard {
+    pub fn new(card: Arc<Card>, at: Option<Instant>) -> Self {
+        Self { plain: !card.hidden && card.expires_at.is_none(), card, at }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -174,7 +182,7 @@ mod tests {
         let mut c = Catalogue::default();
         let (a, b) = (ItemId::trusted("a"), ItemId::trusted("b"));
         assert_eq!((c.number(&a), c.number(&b), c.number(&a), c.len()), (0, 1, 0, 2));
-        c.set_card(0, KnownCard { card: Arc::default(), at: Some(Instant::now()) });
+        c.set_card(0, KnownCard::new(Arc::default(), Some(Instant::now())));
         c.age_card(&a);
         assert!(c.card(0).unwrap().at.is_none() && c.card(1).is_none());
         c.set_list(1, KnownList { list: [Next { item: 0, weight: 1.0 }].into(), limit: 9, at: Instant::now() });

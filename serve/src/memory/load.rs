@@ -70,7 +70,7 @@ impl Loads<'_> {
                 if at.is_none() && catalogue.card(*item).is_some() {
                     continue;
                 }
-                catalogue.set_card(*item, KnownCard { card: card.clone(), at });
+                catalogue.set_card(*item, KnownCard::new(card.clone(), at));
             }
             drop(catalogue);
             Ok(cards)
@@ -217,6 +217,6 @@ pub fn remember_states(mem: &TenantMemory, states: &[ItemState], mark: u64) {
         if at.is_none() && catalogue.card(n).is_some() {
             continue;
         }
-        catalogue.set_card(n, KnownCard { card: Arc::new(Card::of(s)), at });
+        catalogue.set_card(n, KnownCard::new(Arc::new(Card::of(s)), at));
     }
 }

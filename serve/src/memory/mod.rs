@@ -22,7 +22,7 @@ use foldhash::fast::RandomState;
 use nearcast_domain::{ItemId, Tenant, UserId, ports::Changes};
 
 pub(crate) use self::{
-    catalogue::{Card, Catalogue, shortened},
+    catalogue::{Card, Catalogue, Next, shortened},
     late::Late,
     load::{Loads, remember_states},
     near::{NearKey, NearKnown, Stamp},

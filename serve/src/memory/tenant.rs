@@ -63,6 +63,17 @@ struct Profile {
     at: Instant,
 }
 
+/// A card as it lies in the memory.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    /// What is known.
+    pub card: &'a Card,
+    /// It is neither hidden nor does it ever expire.
+    pub plain: bool,
+    /// It may be given as it is.
+    pub fresh: bool,
+}
+
 /// Counts of writes that were told.
 #[derive(Default)]
 pub(super) struct Marks {
@@ -157,13 +168,17 @@ impl TenantMemory {
         (cards.collect(), missing)
     }
 
-    /// Goes over cards by number without taking them out: `judge` gets each with whether it is fresh.
-    pub fn each_card(&self, items: impl Iterator<Item = u32>, mut judge: impl FnMut(u32, Option<(&Arc<Card>, bool)>)) {
+    /// Goes over cards by number without taking them out.
+    pub fn each_card(&self, items: impl Iterator<Item = u32>, mut judge: impl FnMut(u32, Option<Seen<'_>>)) {
         let now = Instant::now();
         let catalogue = self.catalogue();
         for item in items {
-            let known = catalogue.card(item);
-            judge(item, known.map(|k| (&k.card, k.at.is_some_and(|at| self.is_fresh(at, now)))));
+            let seen = catalogue.card(item).map(|k| Seen {
+                card: &k.card,
+                plain: k.plain,
+                fresh: k.at.is_some_and(|at| self.is_fresh(at, now)),
+            });
+            judge(item, seen);
         }
     }
 
@@ -172,7 +187,7 @@ impl TenantMemory {
         let mut catalogue = self.catalogue_mut();
         let n = catalogue.number(item);
         if catalogue.card(n).is_none() {
-            catalogue.set_card(n, KnownCard { card: Arc::new(card), at: None });
+            catalogue.set_card(n, KnownCard::new(Arc::new(card), None));
         }
     }
 

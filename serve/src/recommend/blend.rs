@@ -7,12 +7,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use nearcast_domain::{ItemId, candidate::Source};
 
-use super::{
-    answer::Reason,
-    formulas::{VIA, contribution},
-    sources::Names,
-    tally::{NOBODY, Proposed},
-};
+use super::{answer::Reason, formulas::contribution, tally::Proposed};
 use crate::{
     config::Weights,
     memory::{Card, Catalogue},
@@ -28,17 +23,16 @@ pub struct Candidate {
     /// Who spoke, a bit each.
     spoke: u8,
     score: [f32; SOURCES],
-    via: [[u16; VIA]; SOURCES],
 }
 
 impl Candidate {
     /// An item that one source named.
     pub fn of(item: u32, source: Source) -> Self {
-        Self::new(source, &Proposed { item, score: 1.0, via: [NOBODY; VIA] })
+        Self::new(source, &Proposed { item, score: 1.0 })
     }
 
     fn new(source: Source, p: &Proposed) -> Self {
-        let mut c = Self { item: p.item, spoke: 0, score: [0.0; SOURCES], via: [[NOBODY; VIA]; SOURCES] };
+        let mut c = Self { item: p.item, spoke: 0, score: [0.0; SOURCES] };
         c.hear(source, p);
         c
     }
@@ -46,7 +40,7 @@ impl Candidate {
     fn hear(&mut self, source: Source, p: &Proposed) {
         let s = source as usize;
         self.spoke |= 1 << s;
-        (self.score[s], self.via[s]) = (p.score, p.via);
+        self.score[s] = p.score;
     }
 
     /// Who spoke, in the order of [`Source::ALL`].
@@ -101,6 +95,16 @@ pub fn merge<'a>(answers: impl IntoIterator<Item = (Source, &'a [Proposed])>) ->
     pool
 }
 
+/// Brings candidates in the order in which sources named them: by the first source that spoke, its best first, ties by id.
+pub fn in_order(candidates: &mut [Candidate], catalogue: &Catalogue) {
+    let first = |c: &Candidate| c.spoke.trailing_zeros() as usize;
+    candidates.sort_by(|a, b| {
+        let (x, y) = (first(a), first(b));
+        let score = |c: &Candidate, s: usize| c.score.get(s).copied().unwrap_or(0.0);
+        x.cmp(&y).then_with(|| score(b, y).total_cmp(&score(a, x))).then_with(|| catalogue.id(a.item).cmp(catalogue.id(b.item)))
+    });
+}
+
 /// What the scores of a pool are made with.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
@@ -137,20 +141,16 @@ impl Scale {
         if self.total > 0.0 { self.sum(c) / self.total } else { 0.0 }
     }
 
-    /// Each source's share in a score, the strongest first.
-    pub fn reasons(&self, c: &Candidate, names: &[Names], catalogue: &Catalogue, explain: bool) -> Vec<Reason> {
+    /// Each source's share in a score, the strongest first; `through` names whom it came through.
+    pub fn reasons(&self, c: &Candidate, through: impl Fn(Source) -> Vec<String>, explain: bool) -> Vec<Reason> {
         let sum = self.sum(c);
         let parts = c.sources().map(|s| (s, self.part(c, s))).filter(|(_, part)| *part > 0.0);
         let mut reasons: Vec<Reason> = parts
-            .map(|(source, part)| {
-                let s = source as usize;
-                let via = c.via[s].iter().filter(|v| **v != NOBODY);
-                Reason {
-                    source,
-                    weight: part / sum,
-                    via: via.filter_map(|v| names.get(s)?.get(*v, catalogue)).collect(),
-                    score: explain.then_some(c.score[s]),
-                }
+            .map(|(source, part)| Reason {
+                source,
+                weight: part / sum,
+                via: through(source),
+                score: explain.then_some(c.score[source as usize]),
             })
             .collect();
         // Stable: equal shares keep the order of the sources.
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn proposed(item: u32, score: f32) -> Proposed {
-        Proposed { item, score, via: [NOBODY; VIA] }
+        Proposed { item, score }
     }
 
     #[test]
@@ -175,8 +175,7 @@ mod tests {
             let users = [proposed(1, 0.2), proposed(2, 0.1)];
             let pool = merge([(Source::Graph, &graph[..]), (Source::SimilarUsers, &users[..])]);
             let scale = Scale::of(&pool, &weights);
-            let catalogue = Catalogue::default();
-            pool.iter().map(|c| (c.item, scale.score(c), scale.reasons(c, &[], &catalogue, false))).collect::<Vec<_>>()
+            pool.iter().map(|c| (c.item, scale.score(c), scale.reasons(c, |_| Vec::new(), false))).collect::<Vec<_>>()
         };
         let out = run(1.0);
         assert_eq!(out.iter().map(|s| s.0).collect::<Vec<_>>(), [0, 1, 2]);

@@ -225,7 +225,7 @@ pub fn keepable(on: &Recommender, tenant: &Tenant, found: &Found, answer: &Answe
     let mut expires = i64::MAX;
     let numbers = mem.numbers(answer.recommendations.iter().map(|r| &r.item_id));
     mem.each_card(numbers.into_iter(), |_, known| {
-        if let Some(at) = known.and_then(|(card, _)| card.expires_at) {
+        if let Some(at) = known.and_then(|seen| seen.card.expires_at) {
             expires = expires.min(at.millis());
         }
     });

@@ -50,6 +50,17 @@ impl Rules<'_> {
         }
     }
 
+    /// What becomes of an item whose card allows everything.
+    pub fn judge_plain(&self, item: u32) -> Verdict {
+        if self.exclude.contains(item) {
+            Verdict::Remove(Removal::Excluded)
+        } else if self.engaged.contains(item) {
+            Verdict::Remove(Removal::Engaged)
+        } else {
+            Verdict::Keep
+        }
+    }
+
     /// Whether a card allows an item to be shown.
     pub fn allows(&self, card: &Card) -> Result<(), Removal> {
         allowed(card, self.category, self.now)

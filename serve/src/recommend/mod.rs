@@ -18,11 +18,14 @@ pub mod shelf;
 pub mod snapshot;
 pub mod sources;
 pub mod tally;
+pub mod through;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
-use nearcast_domain::{ErrorKind, ItemId, StoreError, StoreResult, Tenant, Timestamp, UserId, event::hex, ports::Token};
+use nearcast_domain::{
+    ErrorKind, ItemId, StoreError, StoreResult, Tenant, Timestamp, UserId, candidate::Source, event::hex, ports::Token,
+};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +59,10 @@ const WARM_EVERY: Duration = Duration::from_secs(5);
 const WRITE_EVERY: u32 = 12;
 /// How long one store may take for that.
 const WARM_PATIENCE: Duration = Duration::from_secs(2);
+/// Items that are read at once before the first requests.
+const PRELOAD_PAGE: usize = 256;
+/// The rest between two such pages.
+const PRELOAD_PAUSE: Duration = Duration::from_millis(5);
 /// For how many tenants a last resort is kept warm.
 const WARM_TENANTS: usize = 64;
 
@@ -123,6 +130,11 @@ impl Recommender {
     /// The settings it works with.
     pub const fn config(&self) -> &ServeConfig {
         &self.config
+    }
+
+    /// What likings count by their place in the lists of a source.
+    pub(crate) fn recency_of(&self, source: Source) -> &[f32] {
+        &self.recency[usize::from(source == Source::SimilarUsers)]
     }
 
     /// Calls to stores that go on although no request waits for them.
@@ -370,6 +382,34 @@ impl Recommender {
         all
     }
 
+    /// Reads what requests will need of the catalogue, page by page, where it is remembered until it changes: so that the first request
+    /// of each user finds it. Gives way to requests: a page takes a few milliseconds.
+    async fn preload(&self, stop: &CancellationToken) {
+        let tenants = self.patiently(self.stores.ledger.tenants()).await.unwrap_or_default();
+        for tenant in tenants.iter().take(WARM_TENANTS) {
+            let mem = self.stores.memory.tenant(tenant);
+            let (mut after, mut read) = (None, 0);
+            while mem.exclusive() && read + PRELOAD_PAGE <= self.config.items.entries / 2 && !stop.is_cancelled() {
+                let mark = mem.cards_mark();
+                let page = self.stores.ledger.catalogue(tenant, after.as_ref(), PRELOAD_PAGE, None);
+                let Some(states) = self.patiently(page).await else { break };
+                remember_states(&mem, &states, mark);
+                let numbers = mem.numbers(states.iter().map(|s| &s.item.item_id));
+                let soon = Instant::now() + WARM_PATIENCE;
+                let neighbours = self.config.sources.neighbours;
+                if self.loads(tenant).lists(&mem, numbers.into_iter(), neighbours, soon).await.is_err() {
+                    break;
+                }
+                read += states.len();
+                match states.last() {
+                    Some(last) if states.len() == PRELOAD_PAGE => after = Some(last.item.item_id.clone()),
+                    _ => break,
+                }
+                tokio::time::sleep(PRELOAD_PAUSE).await;
+            }
+        }
+    }
+
     /// Keeps that warm until told to stop, and writes it down from time to time where a file is configured.
     pub async fn keep_warm(&self, stop: CancellationToken) {
         let file = self.config.snapshot_file.clone();
@@ -378,6 +418,9 @@ impl Recommender {
         }
         for turn in 0_u32.. {
             let last = self.warm().await;
+            if turn == 0 {
+                self.preload(&stop).await;
+            }
             if let Some(path) = file.clone().filter(|_| turn % WRITE_EVERY == 0 && last.values().any(|r| !r.cards.is_empty())) {
                 let written = tokio::task::spawn_blocking(move || snapshot::write(&path, last)).await;
                 if let Ok(Err(e)) = written {

@@ -21,8 +21,9 @@ use super::{
     filters::{Rules, Verdict},
     formulas::{ASKED, WRITTEN, filler, trending_share},
     select,
-    sources::{self, Answering, Ask, Asker, FillFrom, Found, Names},
+    sources::{self, Answering, Ask, Asker, FillFrom, Found},
     tally::{Proposed, best_first},
+    through::{Strongest, Through},
 };
 use crate::{config::Weights, memory::Card};
 
@@ -61,8 +62,8 @@ struct Run<'a> {
     judged: Bits,
     removed: Vec<Removed>,
     unverified: Vec<Candidate>,
-    /// Whom each source's proposals name, by source.
-    names: Vec<Names>,
+    /// Through whom each source came to its proposals, by source.
+    through: Vec<Through>,
 }
 
 /// All stages. `epochs` are those of the asker and of erasures, where they are known.
@@ -74,7 +75,7 @@ pub async fn run(
     epochs: Option<(u64, u64)>,
     budget: Budget,
 ) -> Outcome {
-    let ask = Ask::new(on, tenant, asker, query.category.as_ref(), epochs, &budget);
+    let ask = Ask::new(on, tenant, asker, query, epochs, &budget);
     let session = if let Asker::Session(session) = asker { session.items.as_slice() } else { &[] };
     let exclude = ask.mem.numbers(query.exclude.iter().chain(session)).into_iter().collect();
     let mut run = Run {
@@ -90,16 +91,16 @@ pub async fn run(
         judged: Bits::default(),
         removed: Vec::new(),
         unverified: Vec::new(),
-        names: Vec::new(),
+        through: Vec::new(),
     };
     let mut found = run.ask_sources().await;
     run.best_of_each(&mut found);
     let pool = blend::merge(found.iter().map(|(s, f)| (*s, f.proposals.as_slice())));
     let kept = run.filter(pool).await;
     let weights = run.weights().await;
-    run.names = Source::ALL
+    run.through = Source::ALL
         .iter()
-        .map(|s| found.iter_mut().find(|(of, _)| of == s).map(|(_, f)| std::mem::take(&mut f.names)).unwrap_or_default())
+        .map(|s| found.iter_mut().find(|(of, _)| of == s).map(|(_, f)| std::mem::take(&mut f.through)).unwrap_or_default())
         .collect();
     let sure = run.score(kept, &weights, select::look_at(query.k, on.config.diversity)).await;
     let mut chosen = select::select(sure, query.k, on.config.diversity);
@@ -187,59 +188,74 @@ impl Run<'_> {
 
     /// Stage 4: keeps who may be recommended as far as this process remembers, takes down why the others may not. A card that allows an
     /// item may be of any age here; one that forbids it is read again.
-    async fn filter(&mut self, pool: Vec<Candidate>) -> Vec<Candidate> {
-        let mut missing = Vec::new();
-        {
-            let rules = self.rules();
-            self.ask.mem.each_card(pool.iter().map(|c| c.item), |item, known| {
-                if !known.is_some_and(|(card, fresh)| fresh || rules.allows(card).is_ok()) {
-                    missing.push(item);
-                }
-            });
-        }
+    async fn filter(&mut self, mut pool: Vec<Candidate>) -> Vec<Candidate> {
+        let (mut verdicts, missing) = self.judge(&pool);
         if !missing.is_empty() && !self.degraded.holds(LEDGER) {
             let until = self.budget.at(FILTERS_UNTIL);
             if let Err(e) = self.ask.loads().read_cards(&self.ask.mem, missing, until).await {
                 self.degraded.add(LEDGER, &e);
             }
+            verdicts = self.judge(&pool).0;
         }
-        let mut verdicts = Vec::with_capacity(pool.len());
-        {
-            let rules = self.rules();
-            self.ask.mem.each_card(pool.iter().map(|c| c.item), |item, known| {
-                verdicts.push(rules.judge(item, known.map(|(card, _)| &**card)));
-            });
-        }
-        let mut kept = Vec::with_capacity(pool.len());
-        for (candidate, verdict) in pool.into_iter().zip(verdicts) {
+        let mut verdicts = verdicts.into_iter();
+        pool.retain(|candidate| {
             self.judged.insert(candidate.item);
-            match verdict {
-                Verdict::Keep => kept.push(candidate),
-                Verdict::Remove(why) => self.remove(&candidate, why.into()),
-                Verdict::Unverified => self.unverified.push(candidate),
+            match verdicts.next() {
+                Some(Verdict::Keep) => return true,
+                Some(Verdict::Remove(why)) => self.remove(candidate, why.into()),
+                Some(Verdict::Unverified) | None => self.unverified.push(*candidate),
             }
-        }
-        kept
+            false
+        });
+        pool
+    }
+
+    /// Verdicts by what is remembered, and the items whose cards are to be read first.
+    fn judge(&self, pool: &[Candidate]) -> (Vec<Verdict>, Vec<u32>) {
+        let rules = self.rules();
+        let (mut verdicts, mut missing) = (Vec::with_capacity(pool.len()), Vec::new());
+        self.ask.mem.each_card(pool.iter().map(|c| c.item), |item, seen| {
+            let verdict = match seen {
+                Some(seen) if seen.plain && rules.category.is_none() => rules.judge_plain(item),
+                _ => rules.judge(item, seen.map(|s| s.card)),
+            };
+            if !seen.is_some_and(|s| s.fresh || s.plain && rules.category.is_none() || rules.allows(s.card).is_ok()) {
+                missing.push(item);
+            }
+            verdicts.push(verdict);
+        });
+        (verdicts, missing)
     }
 
     /// Stages 5 and 6: the best `wanted` whom fresh cards and the ledger allow.
     async fn score(&mut self, kept: Vec<Candidate>, weights: &Weights, wanted: usize) -> Vec<Scored> {
         let scale = Scale::of(&kept, weights);
-        // By place in `kept`: each item stands there once.
-        let mut ranked: Vec<(f32, u32)> = kept.iter().map(|c| (scale.score(c), c.item)).collect();
+        // By place in `kept`.
+        let mut ranked: Vec<(f32, u32)> = kept.iter().zip(0..).map(|(c, place)| (scale.score(c), place)).collect();
         let portion = wanted + VERIFY_MORE;
         let mut sure: Vec<Scored> = Vec::with_capacity(wanted);
         let mut rest = ranked.as_mut_slice();
         while sure.len() < wanted && !rest.is_empty() {
-            best_first(rest, &self.ask.mem.catalogue(), portion);
+            {
+                let catalogue = self.ask.mem.catalogue();
+                best_first(rest, portion, |place| catalogue.id(kept[place as usize].item));
+            }
             let (some, others) = rest.split_at_mut(portion.min(rest.len()));
             rest = others;
-            let some: Vec<(f32, Candidate)> =
-                some.iter().filter_map(|(score, item)| Some((*score, *kept.iter().find(|c| c.item == *item)?))).collect();
-            let (names, explain) = (std::mem::take(&mut self.names), self.query.explain);
-            let mem = self.ask.mem.clone();
-            self.verify(some, &mut sure, |c| scale.reasons(c, &names, &mem.catalogue(), explain)).await;
-            self.names = names;
+            let some: Vec<(f32, Candidate)> = some.iter().map(|(score, place)| (*score, kept[*place as usize])).collect();
+            let items: Vec<u32> = some.iter().map(|(_, c)| c.item).collect();
+            let (through, explain, mem) = (std::mem::take(&mut self.through), self.query.explain, self.ask.mem.clone());
+            let strongest: Vec<Strongest> =
+                through.iter().zip(Source::ALL).map(|(t, s)| t.strongest(self.on.recency_of(s), &items)).collect();
+            let via = |source: Source, item: u32| -> Vec<String> {
+                let Some((t, best)) = through.get(source as usize).zip(strongest.get(source as usize)) else {
+                    return Vec::new();
+                };
+                let catalogue = mem.catalogue();
+                best.get(&item).into_iter().flatten().filter_map(|(_, place)| t.name(*place, &catalogue)).collect()
+            };
+            self.verify(some, &mut sure, |c| scale.reasons(c, |source| via(source, c.item), explain)).await;
+            self.through = through;
         }
         sure.truncate(wanted);
         sure
@@ -344,7 +360,9 @@ impl Run<'_> {
             }
         }
         if chosen.is_empty() {
-            for candidate in std::mem::take(&mut self.unverified).into_iter().take(self.query.k) {
+            let mut unverified = std::mem::take(&mut self.unverified);
+            blend::in_order(&mut unverified, &self.ask.mem.catalogue());
+            for candidate in unverified.into_iter().take(self.query.k) {
                 let source = candidate.sources().next().unwrap_or(Source::Newest);
                 let item = self.ask.mem.catalogue().id(candidate.item).clone();
                 let reasons = vec![Reason { source, weight: 1.0, via: Vec::new(), score: None }];

@@ -1,14 +1,13 @@
-//! Adding up what speaks for items, and remembering through whom the most came.
+//! Adding up what speaks for items.
 //!
 //! One table a thread, used again by the next request: an entry counts only where it bears the stamp of the tally under way.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, cmp::Ordering};
 
-use super::formulas::VIA;
+use nearcast_domain::ItemId;
+
+use super::bits::Bits;
 use crate::memory::Catalogue;
-
-/// Nobody, in [`Proposed::via`].
-pub const NOBODY: u16 = u16::MAX;
 
 /// One source's word for an item.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,19 +16,15 @@ pub struct Proposed {
     pub item: u32,
     /// Above 0, comparable within the source only.
     pub score: f32,
-    /// Through whom, the strongest first: places in the source's list of names.
-    pub via: [u16; VIA],
 }
 
 #[derive(Clone, Copy)]
 struct Sum {
-    stamp: u32,
-    voices: u32,
     score: f64,
-    via: [(f32, u16); VIA],
+    stamp: u32,
 }
 
-const NOTHING: Sum = Sum { stamp: 0, voices: 0, score: 0.0, via: [(0.0, NOBODY); VIA] };
+const NOTHING: Sum = Sum { score: 0.0, stamp: 0 };
 
 /// The table; see the module.
 #[derive(Default)]
@@ -43,17 +38,20 @@ thread_local! {
     static TALLY: RefCell<Tally> = RefCell::default();
 }
 
-/// Runs with this thread's table, empty.
-pub fn with_tally<T>(run: impl FnOnce(&mut Tally) -> T) -> T {
+/// Runs with this thread's table, empty, for all items of a catalogue.
+pub fn with_tally<T>(items: usize, run: impl FnOnce(&mut Tally) -> T) -> T {
     TALLY.with_borrow_mut(|tally| {
-        tally.begin();
+        tally.begin(items);
         run(tally)
     })
 }
 
 impl Tally {
-    fn begin(&mut self) {
+    fn begin(&mut self, items: usize) {
         self.touched.clear();
+        if self.sums.len() < items {
+            self.sums.resize(items, NOTHING);
+        }
         self.stamp = self.stamp.wrapping_add(1);
         if self.stamp == 0 {
             self.sums.fill(NOTHING);
@@ -62,92 +60,97 @@ impl Tally {
     }
 
     /// Adds a voice for an item; voices at or below 0, or not finite, say nothing. Sums run in the order of the calls.
-    #[inline]
-    pub fn add(&mut self, item: u32, voice: f32, via: u16) {
-        if !(voice.is_finite() && voice > 0.0) {
+    #[inline(always)]
+    pub fn add(&mut self, item: u32, voice: f32) {
+        if !heard(voice) {
             return;
         }
-        let at = item as usize;
-        if at >= self.sums.len() {
-            self.sums.resize(at + 1, NOTHING);
-        }
-        let sum = &mut self.sums[at];
-        if sum.stamp != self.stamp {
-            *sum = Sum { stamp: self.stamp, ..NOTHING };
+        let Some(sum) = self.sums.get_mut(item as usize) else { return };
+        if sum.stamp == self.stamp {
+            sum.score += f64::from(voice);
+        } else {
+            *sum = Sum { score: f64::from(voice), stamp: self.stamp };
             self.touched.push(item);
         }
-        sum.score += f64::from(voice);
-        let known = (sum.voices as usize).min(VIA);
-        sum.voices += 1;
-        if known == VIA && sum.via[VIA - 1].0 >= voice {
-            return;
-        }
-        // Equal voices keep the order in which they were heard.
-        let mut place = 0;
-        while place < known && sum.via[place].0 >= voice {
-            place += 1;
-        }
-        let end = (known + 1).min(VIA);
-        sum.via.copy_within(place..end - 1, place + 1);
-        sum.via[place] = (voice, via);
     }
 
-    /// The best proposals, at most so many: best first, ties by id.
-    pub fn proposals(&mut self, catalogue: &Catalogue, most: usize) -> Vec<Proposed> {
+    /// The best proposals without what is left out, at most so many: best first with ties by id, or the same ones in no order.
+    pub fn proposals(&mut self, catalogue: &Catalogue, leave_out: &Bits, most: usize, in_order: bool) -> Vec<Proposed> {
         let sums = &self.sums;
-        let mut all: Vec<(f32, u32)> = self.touched.iter().map(|i| (sums[*i as usize].score as f32, *i)).collect();
-        best_first(&mut all, catalogue, most);
+        let touched = self.touched.iter().filter(|i| !leave_out.contains(**i));
+        let mut all: Vec<(f32, u32)> = touched.map(|i| (sums[*i as usize].score as f32, *i)).collect();
+        match in_order {
+            true => best_first(&mut all, most, |item| catalogue.id(item)),
+            false => best_in_front(&mut all, most, |item| catalogue.id(item)),
+        }
         all.truncate(most);
-        all.into_iter()
-            .map(|(score, item)| Proposed { item, score, via: sums[item as usize].via.map(|(_, via)| via) })
-            .collect()
+        all.into_iter().map(|(score, item)| Proposed { item, score }).collect()
     }
 }
 
-/// Brings the best `most` of scored items to the front, in order: by score from the top, ties by id. What comes after is in no order.
-pub fn best_first(all: &mut [(f32, u32)], catalogue: &Catalogue, most: usize) {
-    let order = |a: &(f32, u32), b: &(f32, u32)| {
-        b.0.total_cmp(&a.0).then_with(|| if a.1 == b.1 { a.1.cmp(&b.1) } else { catalogue.id(a.1).cmp(catalogue.id(b.1)) })
-    };
+/// Whether a voice says anything.
+#[inline(always)]
+pub fn heard(voice: f32) -> bool {
+    voice.is_finite() && voice > 0.0
+}
+
+/// Brings the best `most` of scored things to the front, in order: by score from the top, ties by id. What comes after is in no order.
+pub fn best_first<'a>(all: &mut [(f32, u32)], most: usize, id: impl Fn(u32) -> &'a ItemId) {
+    best_in_front(all, most, &id);
+    let end = if most > 0 { most.min(all.len()) } else { all.len() };
+    all[..end].sort_unstable_by(|a, b| order(a, b, &id));
+}
+
+/// Brings the best `most` of scored things to the front, in no order.
+fn best_in_front<'a>(all: &mut [(f32, u32)], most: usize, id: impl Fn(u32) -> &'a ItemId) {
     if most > 0 && all.len() > most {
-        all.select_nth_unstable_by(most - 1, order);
-        all[..most].sort_unstable_by(order);
-    } else {
-        all.sort_unstable_by(order);
+        all.select_nth_unstable_by(most - 1, |a, b| order(a, b, &id));
+    }
+}
+
+#[inline(always)]
+fn order<'a>(a: &(f32, u32), b: &(f32, u32), id: &impl Fn(u32) -> &'a ItemId) -> Ordering {
+    match b.0.total_cmp(&a.0) {
+        Ordering::Equal if a.1 != b.1 => id(a.1).cmp(id(b.1)),
+        other => other,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use nearcast_domain::ItemId;
-
     use super::*;
-    use crate::{config::ItemMemoryConfig, memory::Freshness, memory::TenantMemory};
+    use crate::{
+        config::ItemMemoryConfig,
+        memory::{Freshness, TenantMemory},
+    };
 
     #[test]
-    fn the_strongest_voices_are_named_and_ties_go_by_id() {
+    fn sums_begin_anew_and_ties_go_by_id() {
         let mem = TenantMemory::new(Freshness::Exclusive, &ItemMemoryConfig::default());
-        let ids: Vec<ItemId> = ["i", "h"]
-            .into_iter()
-            .map(ItemId::trusted)
-            .chain((0..100).rev().map(|n| ItemId::trusted(format!("x{n:02}"))))
-            .collect();
+        let others = (0..100).rev().map(|n| ItemId::trusted(format!("x{n:02}")));
+        let ids: Vec<ItemId> = ["i", "h"].into_iter().map(ItemId::trusted).chain(others).collect();
         let numbers = mem.numbers(ids.iter());
         let id = |n: u32| mem.catalogue().id(n).as_str().to_owned();
-        for _ in 0..2 {
-            let p = with_tally(|t| {
-                for (voice, via) in [(0.1, 0), (0.4, 1), (0.3, 2), (0.2, 3), (f32::NAN, 4), (-1.0, 5)] {
-                    t.add(numbers[0], voice, via);
+        for in_order in [true, true] {
+            let p = with_tally(ids.len(), |t| {
+                for voice in [0.1, 0.4, 0.3, 0.2, f32::NAN, -1.0] {
+                    t.add(numbers[0], voice);
                 }
-                t.add(numbers[1], 1.0, 0);
+                t.add(numbers[1], 1.0);
                 for n in &numbers[2..] {
-                    t.add(*n, 1e-3, 0);
+                    t.add(*n, 1e-3);
                 }
-                t.proposals(&mem.catalogue(), 4)
+                t.proposals(&mem.catalogue(), &Bits::default(), 4, in_order)
             });
             assert_eq!(p.iter().map(|p| id(p.item)).collect::<Vec<_>>(), ["h", "i", "x00", "x01"]);
-            assert_eq!((p[1].via, p[0].via), ([1, 2, 3], [0, NOBODY, NOBODY]));
             assert!((p[1].score - 1.0).abs() < 1e-6);
         }
+        let without: Bits = [numbers[1]].into_iter().collect();
+        let mut p = with_tally(ids.len(), |t| {
+            numbers.iter().for_each(|n| t.add(*n, 1.0));
+            t.proposals(&mem.catalogue(), &without, 3, false)
+        });
+        p.sort_by_key(|p| id(p.item));
+        assert_eq!(p.iter().map(|p| id(p.item)).collect::<Vec<_>>(), ["i", "x00", "x01"]);
     }
 }

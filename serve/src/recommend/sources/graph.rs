@@ -5,8 +5,8 @@
 use async_trait::async_trait;
 use nearcast_domain::{StoreResult, candidate::Source};
 
-use super::{Ask, CandidateSource, Found, Names};
-use crate::{memory::Own, recommend::tally::with_tally};
+use super::{Ask, CandidateSource, Found};
+use crate::{memory::Own, recommend::through::Through};
 
 /// The source `graph`.
 pub struct Graph;
@@ -26,16 +26,9 @@ impl CandidateSource for Graph {
             return Ok(Found::default());
         }
         let lists = ask.loads().lists(&ask.mem, liked.iter().map(|(_, o)| o.item), limits.neighbours, ask.deadline).await?;
-        let proposals = with_tally(|tally| {
-            for (place, ((rank, liking), list)) in liked.iter().zip(&lists).enumerate() {
-                let voice = liking.weight * ask.on.recency[0][*rank];
-                for next in list.iter().take(limits.neighbours) {
-                    tally.add(next.item, voice * next.weight, place as u16);
-                }
-            }
-            // Enough once the asker's own items are taken out.
-            tally.proposals(&ask.mem.catalogue(), limits.candidates + own.len())
-        });
-        Ok(Found { proposals, names: Names::Items(liked.iter().map(|(_, o)| o.item).collect()) })
+        let voice = |rank: usize, o: &Own| o.weight * ask.on.recency[0][rank];
+        let own = liked.iter().zip(lists).map(|((rank, o), list)| (o.item, voice(*rank, o), list)).collect();
+        // Enough once the asker's own items are taken out.
+        Ok(ask.best(Source::Graph, Through::Items { own, limit: limits.neighbours }, limits.candidates))
     }
 }

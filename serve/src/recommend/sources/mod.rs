@@ -30,44 +30,22 @@ pub use self::{
     trending::Trending,
 };
 use super::{
-    Recommender, Session,
+    Query, Recommender, Session,
+    bits::Bits,
     budget::Budget,
-    formulas::VIA,
     shelf::Rising,
-    tally::{NOBODY, Proposed},
+    tally::{Proposed, with_tally},
+    through::Through,
 };
-use crate::memory::{Catalogue, Edges, Loads, Own, TenantMemory};
+use crate::memory::{Edges, Loads, Own, TenantMemory};
 
 /// What a source found.
 #[derive(Default)]
 pub struct Found {
     /// Best first. Every score above 0; no item twice.
     pub proposals: Vec<Proposed>,
-    /// Whom [`Proposed::via`] names.
-    pub names: Names,
-}
-
-/// Whom a source's proposals name, by place.
-#[derive(Default)]
-pub enum Names {
-    /// Nobody.
-    #[default]
-    None,
-    /// Items by number.
-    Items(Vec<u32>),
-    /// Users.
-    Users(Arc<[(UserId, f32)]>),
-}
-
-impl Names {
-    /// The name at a place.
-    pub fn get(&self, place: u16, catalogue: &Catalogue) -> Option<String> {
-        match self {
-            Self::None => None,
-            Self::Items(items) => items.get(place as usize).map(|i| catalogue.id(*i).as_str().to_owned()),
-            Self::Users(users) => users.get(place as usize).map(|(u, _)| u.as_str().to_owned()),
-        }
-    }
+    /// Through whom.
+    pub through: Through,
 }
 
 impl Found {
@@ -76,8 +54,8 @@ impl Found {
         let wanted = ask.on.config.sources.trending;
         let numbered = rising.numbered(&ask.mem);
         let first = numbered.iter().take(wanted);
-        let proposals = first.map(|(item, score)| Proposed { item: *item, score: *score, via: [NOBODY; VIA] }).collect();
-        Self { proposals, names: Names::None }
+        let proposals = first.map(|(item, score)| Proposed { item: *item, score: *score }).collect();
+        Self { proposals, through: Through::Nobody }
     }
 }
 
@@ -113,6 +91,8 @@ pub struct Ask<'a> {
     pub category: Option<&'a Arc<str>>,
     /// The epochs of the asker and of erasures, where they are known.
     pub epochs: Option<(u64, u64)>,
+    /// Whether the caller wants to know what was removed.
+    pub explain: bool,
     /// When half of the sources' time is over: what one of them can do without is waited for until then.
     pub halfway: Instant,
     /// When all of it is.
@@ -136,10 +116,11 @@ impl<'a> Ask<'a> {
         on: &'a Recommender,
         tenant: &'a Tenant,
         asker: Asker<'a>,
-        category: Option<&'a Arc<str>>,
+        query: &'a Query,
         epochs: Option<(u64, u64)>,
         budget: &Budget,
     ) -> Self {
+        let (category, explain) = (query.category.as_ref(), query.explain);
         let halfway = budget.at(on.config.sources.share / 2.0);
         let deadline = budget.at(on.config.sources.share);
         let mem = on.stores.memory.tenant(tenant);
@@ -155,7 +136,7 @@ impl<'a> Ask<'a> {
                 (None, async { Ok(Edges::given(own)) }.boxed(), session_vector(on, tenant, session).boxed())
             }
         };
-        Self { on, tenant, mem, user, category, epochs, halfway, deadline, own: own.shared(), vector: vector.shared() }
+        Self { on, tenant, mem, user, category, epochs, explain, halfway, deadline, own: own.shared(), vector: vector.shared() }
     }
 
     /// Reading through the memory.
@@ -170,8 +151,31 @@ impl<'a> Ask<'a> {
 
     /// The asker's own items, if they were read already; else what this process last knew of them.
     pub fn own_if_known(&self) -> Option<Edges> {
-        let read = self.own.peek().and_then(|r| r.as_ref().ok().cloned());
-        read.or_else(|| self.mem.edges(self.user?, 1, true))
+        self.own_if_read().or_else(|| self.mem.edges(self.user?, 1, true))
+    }
+
+    fn own_if_read(&self) -> Option<Edges> {
+        self.own.peek().and_then(|r| r.as_ref().ok().cloned())
+    }
+
+    /// The best of what a source added up. Without what is known to be the asker's own; where the caller wants to know what was removed,
+    /// with it, in order, and `explained` of them besides.
+    pub fn best(&self, source: Source, through: Through, explained: usize) -> Found {
+        let most = self.on.config.sources.candidates;
+        let own = self.own_if_read().filter(|_| self.user.is_some() && !self.on.config.recommend_engaged);
+        let catalogue = self.mem.catalogue();
+        let proposals = with_tally(catalogue.len(), |tally| {
+            through.each(self.on.recency_of(source), |item, voice, _| tally.add(item, voice));
+            match own {
+                Some(own) if self.explain => {
+                    tally.proposals(&catalogue, &Bits::default(), explained.saturating_add(own.own.len()), true)
+                }
+                Some(own) => tally.proposals(&catalogue, &own.own.iter().map(|o| o.item).collect(), most, false),
+                // It may become known until the pool is made.
+                None => tally.proposals(&catalogue, &Bits::default(), usize::MAX, true),
+            }
+        });
+        Found { proposals, through }
     }
 
     /// Whether a vector stands for the asker, as far as it was read already.

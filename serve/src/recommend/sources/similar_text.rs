@@ -6,11 +6,8 @@
 use async_trait::async_trait;
 use nearcast_domain::{StoreResult, candidate::Source};
 
-use super::{Ask, CandidateSource, Found, Names, search::near_items};
-use crate::recommend::{
-    formulas::VIA,
-    tally::{NOBODY, Proposed},
-};
+use super::{Ask, CandidateSource, Found, search::near_items};
+use crate::recommend::{tally::Proposed, through::Through};
 
 /// The source `similar_text`.
 pub struct SimilarText;
@@ -23,7 +20,7 @@ impl CandidateSource for SimilarText {
 
     async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Found> {
         let near = near_items(ask).await?;
-        let proposals = near.iter().map(|(item, score)| Proposed { item: *item, score: *score, via: [NOBODY; VIA] });
-        Ok(Found { proposals: proposals.collect(), names: Names::None })
+        let proposals = near.iter().map(|(item, score)| Proposed { item: *item, score: *score });
+        Ok(Found { proposals: proposals.collect(), through: Through::Nobody })
     }
 }

@@ -6,8 +6,8 @@
 use async_trait::async_trait;
 use nearcast_domain::{StoreResult, candidate::Source};
 
-use super::{Ask, CandidateSource, Found, Names, search::near_users};
-use crate::recommend::tally::with_tally;
+use super::{Ask, CandidateSource, Found, search::near_users};
+use crate::recommend::through::Through;
 
 /// The source `similar_users`.
 pub struct SimilarUsers;
@@ -26,15 +26,6 @@ impl CandidateSource for SimilarUsers {
         }
         let users = near.iter().map(|(u, _)| u);
         let edges = ask.loads().known_edges_of(&ask.mem, users, limits.items_per_user, ask.deadline).await?;
-        let proposals = with_tally(|tally| {
-            for (place, ((_, voice), edges)) in near.iter().zip(&edges).enumerate() {
-                let newest = edges.own.iter().take(limits.items_per_user);
-                for (rank, edge) in newest.filter(|e| e.positive).enumerate() {
-                    tally.add(edge.item, voice * edge.weight * ask.on.recency[1][rank], place as u16);
-                }
-            }
-            tally.proposals(&ask.mem.catalogue(), usize::MAX)
-        });
-        Ok(Found { proposals, names: Names::Users(near) })
+        Ok(ask.best(Source::SimilarUsers, Through::Users { near, edges, limit: limits.items_per_user }, usize::MAX))
     }
 }
