@@ -115,8 +115,6 @@ fn answers_follow_events_through_the_whole_stack() {
 /// Kafka backend.)
 fn bad_records() -> Vec<(&'static str, Option<Vec<u8>>, &'static str)> {
     let foreign = br#"{"type":"message","user_id":"u2","text":"hello","timestamp":"2026-01-01T00:00:00Z"}"#;
-    let long =
-        format!(r#"{{"type":"message","user_id":"u","text":"{}","timestamp":"2026-01-01T00:00:00Z"}}"#, "x".repeat(5 << 20));
     vec![
         ("u", Some(Vec::new()), "empty"),
         ("u", None, "tombstone"),
