@@ -82,7 +82,7 @@ async fn filters_category_exclude_and_expiry() {
     assert!(!c.get("/recommendations/chess-fan-03").await.ids().contains(&first[2]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn cached_answers_end_with_an_event_and_never_show_what_was_hidden() {
     let c = caller_with(ServeConfig { items: ItemMemoryConfig { fresh_ms: 0, ..Default::default() }, ..Default::default() });
     let path = "/recommendations/chess-fan-03";
@@ -397,7 +397,7 @@ async fn too_much_at_once_is_turned_away() {
     assert_eq!(second.headers["retry-after"], "1");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_erasure_ends_every_cached_answer_that_may_name_whoever_is_gone() {
     let c = caller();
     let path = "/recommendations/chess-fan-03";
@@ -414,7 +414,7 @@ async fn an_erasure_ends_every_cached_answer_that_may_name_whoever_is_gone() {
     assert_eq!(c.get(path).await.json["cache"], "hit");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn those_who_ask_the_same_at_once_share_one_computation() {
     let c = caller();
     let asks = (0..20).map(|_| c.get("/recommendations/baking-fan-01"));
