@@ -39,6 +39,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// A digest of every store, and one of all.
     Verify(JsonArgs),
+    /// Makes topics, collections, indexes and constraints in the configured stores; may be repeated.
+    Setup,
     /// Records that could not be used.
     Dlq {
         /// What to do with them.
@@ -195,6 +197,49 @@ pub enum ModelsAction {
         /// Its name.
         name: String,
     },
+    /// Makes a small static model out of a BERT model and texts of yours; no network and no accelerator is needed to run it.
+    Distill(DistillArgs),
+    /// Lets a data directory that holds no data yet begin with this model.
+    Use {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Flags of `models distill`.
+#[derive(Debug, Args)]
+pub struct DistillArgs {
+    /// The model to learn from: a known name, or a directory.
+    #[arg(long, value_name = "MODEL", default_value = nearcast_embed::registry::DEFAULT_MODEL)]
+    pub from: String,
+    /// Texts to fit the table to: a file of a text a line (.jsonl: events, whose texts are taken; either may end in .gz), or a
+    /// directory of such files. Tens of thousands, as various as what will be embedded.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub texts: Vec<PathBuf>,
+    /// What it is called: letters, digits, dots, dashes.
+    #[arg(long)]
+    pub name: String,
+    /// The directory to write (default: beside the fetched models, where --model and model.name find it by its name).
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Length of its vectors; 152 keep 30,522 tokens within 5 MB.
+    #[arg(long, default_value_t = 152, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub dimension: u16,
+    /// How strongly the table is held to what the model says of each token by itself; a text counts 1.
+    #[arg(long, default_value_t = 0.1)]
+    pub ridge: f32,
+    /// `a` of the weights a/(a + p), with p the share of a token in the texts.
+    #[arg(long, default_value_t = 1e-3)]
+    pub smoothing: f32,
+    /// Rounds of fitting.
+    #[arg(long, default_value_t = 40)]
+    pub rounds: u16,
+    /// A file of the STS benchmark to measure both models on (tab-separated; score in column 5, sentences in 6 and 7).
+    #[arg(long, value_name = "FILE")]
+    pub sts: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `embed`.

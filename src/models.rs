@@ -1,4 +1,4 @@
-//! Which embedding model a process uses, and how it is had.
+//! Which embedding model a process uses, and how it is had: one that runs here, or a service.
 //!
 //! Vectors of two models are never compared, so a data directory stays with the model that it began with.
 
@@ -8,9 +8,10 @@ use anyhow::{Context, bail};
 use nearcast_domain::ports::{Embedder, ModelInfo};
 use nearcast_embed::{
     EngineHandle, LazyEmbedder, ModelStore, SchedulerConfig, TextModel,
-    model::Bert,
+    hosted::{HostedConfig, HostedEmbedder},
     registry::{DEFAULT_MODEL, ModelState, default_cache_dir},
-    statics::{self, BUILT_IN, StaticEmbedder},
+    statics::{BUILT_IN, StaticEmbedder},
+    text_model,
 };
 
 use crate::{config::ModelConfig, progress::Progress};
@@ -43,30 +44,42 @@ impl Opened {
 /// The model for data that was embedded with `before`, fetched with progress where it has to be. Its weights are read when
 /// the first text comes.
 pub fn open(config: &ModelConfig, before: Option<&str>) -> anyhow::Result<Opened> {
-    let store = store(config);
-    let name = choose(config, &store, before)?;
-    let opened = if name == BUILT_IN {
-        Opened { embedder: Arc::new(StaticEmbedder::built_in()?), engine: None }
-    } else {
-        let engine = if config.dir.is_some() {
-            // Nothing vouches for a directory of the user's own: it is read now, so that a torn file is told at the start.
-            EngineHandle::start(Arc::new(Bert::load(&store.open(&name)?)?), SchedulerConfig::default())?
-        } else {
-            LazyEmbedder::of_store(store, &name, SchedulerConfig::default())?
-        };
-        let engine = Arc::new(engine);
-        Opened { embedder: engine.clone(), engine: Some(engine) }
+    let opened = match config.hosted() {
+        Some(hosted) => Opened { embedder: Arc::new(service(hosted)?), engine: None },
+        None => open_here(config, before)?,
     };
     let found = label(opened.embedder.model());
     if let Some(before) = before
         && before != found
     {
         bail!(
-            "the data was embedded with {before}, the configured model is {found}; set model.name to the former, or name another \
-             directory with --data-dir"
+            "the data was embedded with {before}, the configured model is {found}; set model.name (and model.long_texts) to the \
+             former, or embed the data anew with `nearcast reembed --model NAME`, or name another directory with --data-dir"
         );
     }
     Ok(opened)
+}
+
+fn open_here(config: &ModelConfig, before: Option<&str>) -> anyhow::Result<Opened> {
+    let store = store(config);
+    let name = choose(config, &store, before)?;
+    if let Some(table) = store.table(&name)? {
+        return Ok(Opened { embedder: Arc::new(StaticEmbedder::new(table)), engine: None });
+    }
+    let running = config.running();
+    let engine = if config.dir.is_some() {
+        // Nothing vouches for a directory of the user's own: it is read now, so that a torn file is told at the start.
+        EngineHandle::start(text_model(&store, &name, running)?, SchedulerConfig::default())?
+    } else {
+        LazyEmbedder::of_store_running(store, &name, running, SchedulerConfig::default())?
+    };
+    let engine = Arc::new(engine);
+    Ok(Opened { embedder: engine.clone(), engine: Some(engine) })
+}
+
+/// A service that embeds. Its key is read; nothing is sent.
+pub fn service(config: HostedConfig) -> anyhow::Result<HostedEmbedder> {
+    HostedEmbedder::new(config).context("model.api")
 }
 
 /// A model in memory, by name or as configured: for commands that embed by themselves.
@@ -76,13 +89,15 @@ pub fn load(config: &ModelConfig, name: Option<&str>) -> anyhow::Result<Arc<dyn 
         Some(name) => name.to_owned(),
         None => choose(config, &store, None)?,
     };
-    if name == BUILT_IN {
-        return Ok(statics::built_in()?);
-    }
     if !std::path::Path::new(&name).is_dir() {
         ensure(&store, &name)?;
     }
-    Ok(Arc::new(Bert::load(&store.open(&name)?)?))
+    Ok(text_model(&store, &name, config.running())?)
+}
+
+/// What a model of this machine is called in data embedded with it, as configured.
+pub fn info(config: &ModelConfig, store: &ModelStore, name: &str) -> anyhow::Result<ModelInfo> {
+    Ok(config.running().info(store, name)?)
 }
 
 /// Name and revision, as a data directory remembers them.
@@ -93,17 +108,23 @@ pub fn label(info: &ModelInfo) -> String {
 fn choose(config: &ModelConfig, store: &ModelStore, before: Option<&str>) -> anyhow::Result<String> {
     if let Some(dir) = &config.dir {
         let name = dir.display().to_string();
-        store.open(&name).with_context(|| format!("model.dir {name}"))?;
+        if store.table(&name).with_context(|| format!("model.dir {name}"))?.is_none() {
+            store.open(&name).with_context(|| format!("model.dir {name}"))?;
+        }
         return Ok(name);
     }
     let name = match (config.name.as_str(), before) {
-        (AUTO, Some(before)) => before.split('@').next().unwrap_or(before).to_owned(),
+        (AUTO, Some(before)) => {
+            let name = before.rsplit_once('@').map_or(before, |(name, _)| name);
+            ensure(store, name).with_context(|| {
+                format!("the data was embedded with {before}; where that is a service or a directory, configure model.api or model.dir")
+            })?;
+            return Ok(name.to_owned());
+        }
         (AUTO, None) => return Ok(any(store)),
         (name, _) => name.to_owned(),
     };
-    if name != BUILT_IN {
-        ensure(store, &name)?;
-    }
+    ensure(store, &name)?;
     Ok(name)
 }
 
@@ -129,6 +150,10 @@ pub fn ensure(store: &ModelStore, name: &str) -> anyhow::Result<()> {
 
 /// Fetches a model with a progress bar.
 pub fn pull(store: &ModelStore, name: &str) -> anyhow::Result<()> {
+    if store.table(name)?.is_some() {
+        // It is here: built in, or made here.
+        return Ok(());
+    }
     let progress = Progress::new(&format!("fetching {name}"), 0, true);
     store.pull(name, &mut |p| {
         if let Some(total) = p.total {

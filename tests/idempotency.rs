@@ -30,9 +30,13 @@ impl EventSource for Batches {
             bytes: e.to_string().into_bytes().into(),
             tenant: Tenant::default(),
             origin: "test".into(),
-            oversized: false,
+            ..Record::default()
         };
-        Ok(self.0.next().map(|b| SourceBatch { records: b.into_iter().map(record).collect(), position: "1".into() }))
+        Ok(self.0.next().map(|b| SourceBatch {
+            records: b.into_iter().map(record).collect(),
+            position: "1".into(),
+            ..SourceBatch::default()
+        }))
     }
 
     async fn commit(&mut self, _: &str) -> StoreResult<()> {

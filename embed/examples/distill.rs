@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let texts = std::fs::read_to_string(texts)?.lines().map(Arc::from).collect::<Vec<Arc<str>>>();
     let local = ModelStore::in_default_dir(true).open(DEFAULT_MODEL)?;
     let options = DistillOptions { ridge, ..DistillOptions::default() };
-    let (bytes, report) = distill(&local, &texts, &options, &mut |what| println!("{what}"))?;
+    let (bytes, report) = distill(&local, &texts, &options, &mut |_| ())?;
     std::fs::write(out, bytes)?;
     println!("{}", serde_json::to_string(&report)?);
     Ok(())

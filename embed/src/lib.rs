@@ -5,16 +5,20 @@
 
 pub mod bert;
 pub mod command;
+pub mod device;
 pub mod error;
 pub mod hosted;
 pub mod kernels;
 pub mod model;
+pub mod open;
 pub mod registry;
 pub mod scheduler;
 pub mod statics;
 pub mod tokenize;
 
+pub use device::DeviceKind;
 pub use error::EmbedError;
 pub use model::{EncodeStats, Encoder, TextModel};
+pub use open::{Running, text_model};
 pub use registry::{LocalModel, ModelStore};
 pub use scheduler::{EngineHandle, LazyEmbedder, SchedulerConfig};

@@ -18,7 +18,7 @@ use nearcast_domain::{Vector, ports::ModelInfo};
 
 use crate::{
     EmbedError,
-    bert::{BertConfig, CpuBert, Forward, TensorBert},
+    bert::{BertConfig, CpuBert, DeviceForward, Forward, TensorBert, device},
     kernels::Level,
     registry::{LocalModel, Pooling},
     tokenize::Tokenizer,
@@ -55,7 +55,7 @@ pub struct Bert {
 
 enum Engine {
     Cpu(Arc<CpuBert>),
-    Device { weights: TensorBert, pooling: Pooling },
+    Device { weights: Arc<TensorBert>, pooling: Pooling },
 }
 
 impl Bert {
@@ -74,7 +74,7 @@ impl Bert {
     /// Reads a model onto a device of candle's: an accelerator, with the features `cuda` or `metal`.
     pub fn load_on(local: &LocalModel, device: &Device) -> Result<Self, EmbedError> {
         let weights = TensorBert::load(&local.dir.join("model.safetensors"), read_config(local)?, device)?;
-        let engine = Engine::Device { weights, pooling: local.spec.pooling };
+        let engine = Engine::Device { weights: Arc::new(weights), pooling: local.spec.pooling };
         Ok(Self { info: local.info.clone(), tokenizer: read_tokenizer(local)?, max_tokens: local.spec.max_tokens, engine })
     }
 }
@@ -98,20 +98,13 @@ impl TextModel for Bert {
     }
 
     fn encoder(self: Arc<Self>) -> Box<dyn Encoder> {
-        match &self.engine {
-            Engine::Cpu(model) => {
-                let forward = Box::new(Forward::new(Arc::clone(model)));
-                Box::new(BertEncoder {
-                    dimension: self.info.dimension,
-                    max_tokens: self.max_tokens,
-                    engine: Running::Cpu(forward),
-                })
+        let engine = match &self.engine {
+            Engine::Cpu(model) => Computing::Cpu(Box::new(Forward::new(Arc::clone(model)))),
+            Engine::Device { weights, pooling } => {
+                Computing::Device(DeviceForward::new(Arc::clone(weights), *pooling, device::BATCH_TOKENS))
             }
-            Engine::Device { .. } => {
-                let (dimension, max_tokens) = (self.info.dimension, self.max_tokens);
-                Box::new(BertEncoder { dimension, max_tokens, engine: Running::Device(self) })
-            }
-        }
+        };
+        Box::new(BertEncoder { dimension: self.info.dimension, max_tokens: self.max_tokens, engine })
     }
 
     fn batch_tokens(&self) -> usize {
@@ -119,7 +112,7 @@ impl TextModel for Bert {
             // As many as the second-level cache of a core holds with what belongs to them; half or twice as many are within
             // a few per cent as quick, and a request waits for no more than these.
             Engine::Cpu(_) => 256,
-            Engine::Device { .. } => 16_384,
+            Engine::Device { .. } => device::BATCH_TOKENS,
         }
     }
 }
@@ -127,24 +120,19 @@ impl TextModel for Bert {
 struct BertEncoder {
     dimension: usize,
     max_tokens: usize,
-    engine: Running,
+    engine: Computing,
 }
 
-enum Running {
+enum Computing {
     Cpu(Box<Forward>),
-    Device(Arc<Bert>),
+    Device(DeviceForward),
 }
 
-impl Running {
+impl Computing {
     fn run(&mut self, sequences: &[&[u32]], out: &mut Vec<f32>) -> Result<(), EmbedError> {
         match self {
             Self::Cpu(forward) => forward.run(sequences, out),
-            Self::Device(bert) => {
-                if let Engine::Device { weights, pooling } = &bert.engine {
-                    *out = weights.forward(sequences, *pooling)?;
-                }
-                Ok(())
-            }
+            Self::Device(forward) => forward.run(sequences, out),
         }
     }
 }

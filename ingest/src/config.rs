@@ -13,13 +13,18 @@ pub struct IngestConfig {
     pub batch_bytes: usize,
     /// How many decoded batches may wait for the worker.
     pub queue: usize,
+    /// How long a batch that is not full waits for more, in milliseconds. While a batch is applied, what arrives gathers anyway.
+    pub linger_ms: u64,
+    /// Where the ledger is a server that is asked user by user: up to so many engagements of a user are read at once, for edges and
+    /// profile together. 0: edges are read by pairs, which costs an embedded ledger less.
+    pub whole_history: usize,
     /// How often a batch is tried again while a store cannot be reached, before the worker gives up; 0: for ever.
     pub retries: u32,
 }
 
 impl Default for IngestConfig {
     fn default() -> Self {
-        Self { batch_records: 8192, batch_bytes: 8 << 20, queue: 2, retries: 0 }
+        Self { batch_records: 8192, batch_bytes: 8 << 20, queue: 2, linger_ms: 0, whole_history: 0, retries: 0 }
     }
 }
 
@@ -34,6 +39,12 @@ impl IngestConfig {
         }
         if !(1..=64).contains(&self.queue) {
             return Err("ingest.queue must lie between 1 and 64".into());
+        }
+        if self.linger_ms > 10_000 {
+            return Err("ingest.linger_ms must not be above 10000".into());
+        }
+        if self.whole_history > 100_000 {
+            return Err("ingest.whole_history must not be above 100000".into());
         }
         Ok(())
     }

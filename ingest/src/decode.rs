@@ -5,7 +5,8 @@
 use nearcast_domain::{
     Event, Timestamp,
     decode::{Context, MAX_RECORD_BYTES, decode},
-    ports::{Append, DeadLetter, Record, SourceBatch},
+    ids::MAX_ID_BYTES,
+    ports::{Append, Appended, Claim, DeadLetter, Record, SourceBatch},
 };
 
 use crate::letters::letter;
@@ -23,9 +24,29 @@ pub struct Decoded {
     pub bytes: u64,
     /// What to commit when all effects are durable.
     pub position: String,
+    /// Whether it may still be applied.
+    pub claim: Claim,
+    /// What the ledger said, once it has taken the batch in.
+    pub outcomes: Option<Vec<Appended>>,
+    /// How many of the texts were embedded.
+    pub embedded: u64,
 }
 
 impl Decoded {
+    /// How many records it is made of.
+    pub fn records(&self) -> usize {
+        self.appends.len() + self.letters.len()
+    }
+
+    /// Takes in the batch behind this one. Positions are of everything before them: the later one stands for both.
+    pub fn join(&mut self, next: Self) {
+        self.appends.extend(next.appends);
+        self.records.extend(next.records);
+        self.letters.extend(next.letters);
+        self.bytes += next.bytes;
+        self.position = next.position;
+    }
+
     /// The same batch in parts of at most so many texts each, in order; all with its position, which only the last earns.
     pub fn split(self, texts: usize) -> Vec<Self> {
         let has_text = |a: &Append| matches!(&a.event, Event::Message(_) | Event::Item(_));
@@ -33,13 +54,15 @@ impl Decoded {
             return vec![self];
         }
         let position = self.position.clone();
-        let mut parts = vec![Self { letters: self.letters, bytes: self.bytes, position, ..Self::default() }];
+        let claim = self.claim;
+        let mut parts =
+            vec![Self { letters: self.letters, bytes: self.bytes, position, claim: claim.clone(), ..Self::default() }];
         let mut count = 0;
         for (append, record) in self.appends.into_iter().zip(self.records) {
             count += usize::from(has_text(&append));
             if count > texts {
                 count = 1;
-                parts.push(Self { position: self.position.clone(), ..Self::default() });
+                parts.push(Self { position: self.position.clone(), claim: claim.clone(), ..Self::default() });
             }
             if let Some(last) = parts.last_mut() {
                 last.appends.push(append);
@@ -50,9 +73,21 @@ impl Decoded {
     }
 }
 
+/// Why a record stands in the wrong place of its log. One worker has all of a user because all of a user is under one key; what
+/// stands elsewhere could be applied out of order, beside another worker.
+fn foreign_key(record: &Record, event: &Event) -> Option<String> {
+    let key = record.key.as_deref().filter(|k| *k != event.key().as_bytes())?;
+    let own = if event.user().is_some() { "user_id" } else { "item_id" };
+    let given = match key {
+        [] => "record has no key".to_owned(),
+        _ => format!("record has the key {:?}", String::from_utf8_lossy(&key[..key.len().min(MAX_ID_BYTES)])),
+    };
+    Some(format!("{given}; its key must be its {own}, {:?}", event.key()))
+}
+
 /// Decodes a batch as of `now`.
 pub fn decode_batch(batch: SourceBatch, now: Timestamp) -> Decoded {
-    let mut out = Decoded { position: batch.position, ..Decoded::default() };
+    let mut out = Decoded { position: batch.position, claim: batch.claim, ..Decoded::default() };
     let mut cx = Context::stored(now);
     for record in batch.records {
         out.bytes += record.bytes.len() as u64;
@@ -61,11 +96,20 @@ pub fn decode_batch(batch: SourceBatch, now: Timestamp) -> Decoded {
             out.letters.push(letter(&record, &record.tenant, None, reason, now));
             continue;
         }
+        if let Some(reason) = record.rejected.clone() {
+            out.letters.push(letter(&record, &record.tenant, None, reason, now));
+            continue;
+        }
         if cx.tenant != record.tenant {
             cx.tenant = record.tenant.clone();
         }
         match decode(&record.bytes, &cx) {
             Ok(event) => {
+                if let Some(reason) = foreign_key(&record, &event) {
+                    let (tenant, user) = (event.tenant().clone(), event.user().cloned());
+                    out.letters.push(letter(&record, &tenant, user, reason, now));
+                    continue;
+                }
                 let hash = event.content_hash();
                 out.appends.push(Append { event, hash, vector: None });
                 out.records.push(record);

@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 /// A letter about a record.
 pub fn letter(record: &Record, tenant: &Tenant, user: Option<UserId>, reason: String, at: Timestamp) -> DeadLetter {
-    from_bytes(record.bytes.clone(), &record.origin, tenant, user, reason, at)
+    let key = record.key.clone().filter(|k| !k.is_empty());
+    DeadLetter { key, ..from_bytes(record.bytes.clone(), &record.origin, tenant, user, reason, at) }
 }
 
 /// A letter about bytes from anywhere.
@@ -32,7 +33,7 @@ pub fn from_bytes(
         h.update(part);
     }
     let id = hex(&h.finalize()[..12]);
-    DeadLetter { id, tenant: tenant.clone(), user, reason, origin: origin.to_owned(), bytes, at }
+    DeadLetter { id, tenant: tenant.clone(), user, reason, origin: origin.to_owned(), bytes, key: None, at }
 }
 
 /// The user that broken bytes name, as far as JSON can be read out of them: erasure must find the letter.

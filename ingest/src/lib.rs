@@ -3,11 +3,13 @@
 //!
 //! Knows ports only, never a store. It never commits a position before every effect of the batch was acknowledged.
 
+mod apply;
 pub mod config;
 pub mod decode;
 pub mod letters;
 pub mod project;
 pub mod source;
+mod tenants;
 pub mod totals;
 pub mod worker;
 

@@ -1,4 +1,4 @@
-//! The worker: a batch of records through its stages, in the order in which they stand in [`Worker::apply`].
+//! The worker: a batch of records through its stages, in the order in which they stand in `apply`.
 //!
 //! ```text
 //! source ─ decode ─┬─ dead letters
@@ -7,24 +7,28 @@
 //!                                               └─ vectors ────┘
 //! ```
 //! A position is committed only when every stage before it has been acknowledged. A stage that fails for a passing cause is
-//! tried again, the batch with it: every write is an absolute fact, so repeating changes nothing.
+//! tried again, the batch with it: every write is an absolute fact, so repeating changes nothing. A batch whose records were given
+//! to another worker is written no further.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use nearcast_domain::{
     Event, StoreError, StoreResult, Tenant, Timestamp, UserId,
     ports::{
-        Append, Appended, DeadLetters, Embedder, EngagementWrite, EventSink, EventSource, GraphWrite, LedgerWrite, Priority,
-        ResponseCache, VectorWrite, answer_prefix,
+        Append, DeadLetters, Embedder, EngagementWrite, EventSink, EventSource, GraphWrite, LedgerWrite, ResponseCache,
+        VectorWrite,
     },
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    apply::{Applied, Backoff},
     config::{IngestConfig, Rules},
     decode::{Decoded, decode_batch},
-    letters::letter,
     project::Projector,
     totals::Totals,
 };
@@ -63,16 +67,16 @@ pub enum IngestError {
 
 /// Carries batches from one source to all stores.
 pub struct Worker {
-    stores: Stores,
-    config: IngestConfig,
-    projector: Projector,
-    totals: watch::Sender<Totals>,
+    pub(crate) stores: Stores,
+    pub(crate) config: IngestConfig,
+    pub(crate) projector: Projector,
+    pub(crate) totals: watch::Sender<Totals>,
 }
 
 impl Worker {
     /// A worker over these stores.
     pub fn new(stores: Stores, config: IngestConfig, rules: Rules) -> Self {
-        let projector = Projector::new(stores.clone(), rules);
+        let projector = Projector::new(stores.clone(), rules, config.whole_history);
         Self { stores, config, projector, totals: watch::Sender::new(Totals::default()) }
     }
 
@@ -88,26 +92,37 @@ impl Worker {
         let stop = cancel.child_token();
         let feed = self.feed(source, tx, &mut finished, &stop);
         let apply = async {
-            while let Some(batch) = rx.recv().await {
+            let mut waiting = None;
+            while let Some(batch) = self.gather(&mut rx, &mut waiting).await {
                 let done_with = Done { position: batch.position.clone(), erased: erased(&batch) };
-                let mut whole = true;
+                let mut outcome = Applied::Whole;
                 for part in batch.split(TEXTS_AT_ONCE) {
-                    match self.apply_with_retries(part, &stop).await {
-                        Ok(done) => whole &= done,
+                    outcome = match self.apply_with_retries(part, &stop).await {
+                        Ok(outcome) => outcome,
                         Err(e) => {
                             stop.cancel();
                             return Err(e);
                         }
+                    };
+                    if stop.is_cancelled() && outcome == Applied::Whole {
+                        // The rest of the batch is for the next run.
+                        outcome = Applied::Interrupted;
                     }
-                    if !whole || stop.is_cancelled() {
+                    if outcome != Applied::Whole {
                         break;
                     }
                 }
-                if !whole {
-                    break;
+                match outcome {
+                    // Positions are bounded by the queue of batches that they come from.
+                    Applied::Whole => drop(done.send(done_with)),
+                    Applied::Interrupted => break,
+                    Applied::Withdrawn => {
+                        tracing::info!(
+                            "a batch was taken back before it was applied; whoever has its records now applies them"
+                        );
+                        metrics::counter!("nearcast_ingest_withdrawn_total").increment(1);
+                    }
                 }
-                // Positions are bounded by the queue of batches that they come from.
-                drop(done.send(done_with));
             }
             drop(rx);
             drop(done);
@@ -117,6 +132,34 @@ impl Worker {
         applied?;
         fed?;
         Ok(*self.totals.borrow())
+    }
+
+    /// The next batch, and with it whatever else waits and fits: a call to a store that is far away costs about the same for one event
+    /// as for a thousand. `next` is what was received and did not fit.
+    async fn gather(&self, rx: &mut mpsc::Receiver<Decoded>, next: &mut Option<Decoded>) -> Option<Decoded> {
+        let mut batch = match next.take() {
+            Some(batch) => batch,
+            None => rx.recv().await?,
+        };
+        let until = Instant::now() + Duration::from_millis(self.config.linger_ms);
+        while batch.records() < self.config.batch_records && batch.bytes < self.config.batch_bytes as u64 {
+            let more = match rx.try_recv() {
+                Ok(more) => more,
+                Err(_) => match tokio::time::timeout_at(until, rx.recv()).await {
+                    Ok(Some(more)) => more,
+                    _ => break,
+                },
+            };
+            let fits = batch.claim == more.claim
+                && batch.records() + more.records() <= self.config.batch_records
+                && batch.bytes + more.bytes <= self.config.batch_bytes as u64;
+            if !fits {
+                *next = Some(more);
+                break;
+            }
+            batch.join(more);
+        }
+        Some(batch)
     }
 
     /// Reads and decodes ahead of the worker, and commits behind it.
@@ -133,7 +176,7 @@ impl Worker {
                 biased;
                 () = stop.cancelled() => break Ok(()),
                 Some(done) = finished.recv() => {
-                    last = Some(self.commit(source, done).await?);
+                    last = Some(self.commit(source, done, stop).await?);
                     continue;
                 }
                 batch = source.next(self.config.batch_records, self.config.batch_bytes) => batch,
@@ -147,7 +190,7 @@ impl Worker {
                     loop {
                         tokio::select! {
                             sent = &mut send => break drop(sent),
-                            Some(done) = finished.recv() => last = Some(self.commit(source, done).await?),
+                            Some(done) = finished.recv() => last = Some(self.commit(source, done, stop).await?),
                         }
                     }
                 }
@@ -157,7 +200,7 @@ impl Worker {
         };
         drop(tx);
         while let Some(done) = finished.recv().await {
-            last = Some(self.commit(source, done).await?);
+            last = Some(self.commit(source, done, stop).await?);
         }
         // A source that has ended hears of it with all work done.
         if let Some(position) = last {
@@ -166,9 +209,20 @@ impl Worker {
         outcome
     }
 
-    /// Commits a batch, then takes what erased users once published out of the log: only what is committed can go.
-    async fn commit(&self, source: &mut dyn EventSource, done: Done) -> StoreResult<String> {
-        source.commit(&done.position).await?;
+    /// Commits a batch, then takes what erased users once published out of the log: only what is committed can go. A log that is away
+    /// is waited for; when the worker is to stop, a little.
+    async fn commit(&self, source: &mut dyn EventSource, done: Done, stop: &CancellationToken) -> StoreResult<String> {
+        let mut retry = Backoff::default();
+        loop {
+            match source.commit(&done.position).await {
+                Ok(()) => break,
+                Err(e) if e.kind.is_transient() && (!stop.is_cancelled() || retry.tries < COMMITS_AT_END) => {
+                    tracing::warn!(error = %e, "committing will be tried again");
+                    tokio::time::sleep(retry.next()).await;
+                }
+                Err(e) => return Err(e),
+            }
+        }
         if !done.erased.is_empty() {
             self.stores.log.forget(&done.erased).await?;
         }
@@ -180,119 +234,6 @@ impl Worker {
         let erased = self.stores.ledger.erasures().await?;
         let users: Vec<_> = erased.into_iter().map(|e| (e.tenant, e.user)).collect();
         self.stores.log.forget(&users).await
-    }
-
-    /// Applies a batch, again and again while stores are only away. `false`: cancelled before it was done.
-    async fn apply_with_retries(&self, mut batch: Decoded, stop: &CancellationToken) -> Result<bool, IngestError> {
-        let mut wait = Duration::from_millis(100);
-        let mut tries = 0;
-        loop {
-            match self.apply(&mut batch).await {
-                Ok(totals) => {
-                    totals.report();
-                    let told = Totals { embedded: 0, ..totals };
-                    self.totals.send_modify(|t| t.add(&told));
-                    return Ok(true);
-                }
-                Err(e) if e.kind.is_transient() && (self.config.retries == 0 || tries < self.config.retries) => {
-                    tries += 1;
-                    tracing::warn!(store = e.store, error = %e, wait_ms = wait.as_millis() as u64, "batch will be tried again");
-                    metrics::counter!("nearcast_ingest_retries_total", "store" => e.store).increment(1);
-                    tokio::select! {
-                        () = stop.cancelled() => return Ok(false),
-                        () = tokio::time::sleep(wait) => {}
-                    }
-                    wait = (wait * 2).min(Duration::from_secs(10));
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-
-    /// One batch through every stage.
-    async fn apply(&self, batch: &mut Decoded) -> StoreResult<Totals> {
-        let mut totals =
-            Totals { records: (batch.appends.len() + batch.letters.len()) as u64, bytes: batch.bytes, ..Totals::default() };
-        totals.rejected = batch.letters.len() as u64;
-        self.stores.dead_letters.put(&batch.letters).await?;
-        totals.embedded = self.embed(batch).await?;
-        let revision = &self.stores.embedder.model().revision;
-        let outcomes = self.stores.ledger.append(&batch.appends, revision).await?;
-        totals.count(&outcomes);
-        self.report_conflicts(batch, &outcomes).await?;
-        self.projector.project(&batch.appends, &outcomes).await?;
-        self.end_epochs(batch).await?;
-        Ok(totals)
-    }
-
-    /// Gives vectors to the texts that are new. What the ledger has is not embedded again.
-    async fn embed(&self, batch: &mut Decoded) -> StoreResult<u64> {
-        let has_text = |e: &Event| matches!(e, Event::Message(_)) || matches!(e, Event::Item(i) if i.text.is_some());
-        if !batch.appends.iter().any(|a| has_text(&a.event) && a.vector.is_none()) {
-            return Ok(0);
-        }
-        let outcomes = self.stores.ledger.preview(&batch.appends).await?;
-        let (mut places, mut texts) = (Vec::new(), Vec::new());
-        for (i, (append, outcome)) in batch.appends.iter().zip(outcomes).enumerate() {
-            let text = match &append.event {
-                Event::Message(m) => Some(m.text.clone()),
-                Event::Item(item) => item.embedding_text(),
-                _ => None,
-            };
-            if let (Some(text), Appended::New, None) = (text, outcome, &append.vector) {
-                places.push(i);
-                texts.push(text);
-            }
-        }
-        // In portions, so that a retry after a failure keeps what was made.
-        for (places, texts) in places.chunks(EMBED_PORTION).zip(texts.chunks(EMBED_PORTION)) {
-            let vectors = self.stores.embedder.embed(texts, Priority::Bulk).await?;
-            for (place, vector) in places.iter().zip(vectors) {
-                batch.appends[*place].vector = Some(vector);
-            }
-            // At once, for whoever watches: a batch of texts takes a while.
-            self.totals.send_modify(|t| t.embedded += texts.len() as u64);
-        }
-        Ok(texts.len() as u64)
-    }
-
-    /// An id with two contents: the first stays, the second is reported.
-    async fn report_conflicts(&self, batch: &Decoded, outcomes: &[Appended]) -> StoreResult<()> {
-        let letters: Vec<_> = batch
-            .appends
-            .iter()
-            .zip(&batch.records)
-            .zip(outcomes)
-            .filter(|(_, o)| **o == Appended::Conflict)
-            .map(|((append, record), _)| {
-                let event = &append.event;
-                let reason = format!("conflict: the {} with this id has another content, which stays", event.type_name());
-                letter(record, event.tenant(), event.user().cloned(), reason, Timestamp::now())
-            })
-            .collect();
-        if letters.is_empty() { Ok(()) } else { self.stores.dead_letters.put(&letters).await }
-    }
-
-    /// Ends the cached answers of everyone in the batch, and those of erased users for good.
-    async fn end_epochs(&self, batch: &Decoded) -> StoreResult<()> {
-        let mut users: BTreeSet<(Tenant, UserId)> = BTreeSet::new();
-        for a in &batch.appends {
-            if let Some(user) = a.event.user() {
-                users.insert((a.event.tenant().clone(), user.clone()));
-            }
-            if let Event::Erasure(e) = &a.event {
-                self.stores.cache.forget(&answer_prefix(&e.tenant, &e.user_id)).await?;
-                self.stores.dead_letters.erase(&e.tenant, &e.user_id).await?;
-            }
-        }
-        let mut users: Vec<_> = users.into_iter().collect();
-        while let Some((tenant, _)) = users.last() {
-            let tenant = tenant.clone();
-            let from = users.partition_point(|(t, _)| *t < tenant);
-            let names: Vec<UserId> = users.drain(from..).map(|(_, u)| u).collect();
-            self.stores.cache.bump(&tenant, &names).await?;
-        }
-        Ok(())
     }
 
     /// Writes every vector of every tenant anew from the ledger; answers how many rows. The caller marks the end by a
@@ -321,7 +262,7 @@ fn erased(batch: &Decoded) -> Vec<(Tenant, UserId)> {
     batch.appends.iter().filter_map(erasure).collect()
 }
 
-/// How many texts are embedded between two signs of life.
-const EMBED_PORTION: usize = 64;
+/// How often a commit is tried again when the worker is to stop.
+const COMMITS_AT_END: u32 = 5;
 /// How many texts go into the ledger at once: a crash costs at most so many embeddings.
 const TEXTS_AT_ONCE: usize = 512;

@@ -9,7 +9,7 @@ use std::{
 
 use nearcast_domain::{
     ErrorKind, StoreError, StoreResult, Tenant,
-    ports::{EngagementWrite, GraphWrite},
+    ports::{EngagementWrite, GraphWrite, Leases},
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -63,17 +63,30 @@ pub struct UpkeepReport {
     pub lists: usize,
 }
 
+/// The lease under which passes run in the background.
+const LEASE: &str = "upkeep";
+/// How long it is held without being renewed: a process that died hands it on after so long.
+const LEASE_FOR: Duration = Duration::from_secs(30);
+
 /// Runs passes.
 pub struct Upkeep {
     graph: Arc<dyn GraphWrite>,
     engagement: Arc<dyn EngagementWrite>,
     config: UpkeepConfig,
+    one_of_many: Option<(Arc<dyn Leases>, String)>,
 }
 
 impl Upkeep {
     /// Over these stores.
     pub fn new(graph: Arc<dyn GraphWrite>, engagement: Arc<dyn EngagementWrite>, config: UpkeepConfig) -> Self {
-        Self { graph, engagement, config }
+        Self { graph, engagement, config, one_of_many: None }
+    }
+
+    /// In the background, passes only while this holder has the lease: one process among many does the work. Two at once would only
+    /// waste it, as both write the same lists.
+    pub fn under(mut self, leases: Arc<dyn Leases>, holder: String) -> Self {
+        self.one_of_many = Some((leases, holder));
+        self
     }
 
     /// Passes, with pauses, until `cancel` fires. A failed pass is tried again.
@@ -81,11 +94,11 @@ impl Upkeep {
         let mut pause = Duration::from_millis(self.config.pause_ms);
         loop {
             tokio::select! {
-                () = cancel.cancelled() => return,
+                () = cancel.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
             let begun = Instant::now();
-            match self.pass().await {
+            match self.pass_if_mine().await {
                 Ok(report) if report.lists > 0 => {
                     tracing::debug!(?report, took_ms = begun.elapsed().as_millis() as u64, "neighbours are up to date");
                     metrics::histogram!("nearcast_upkeep_pass_seconds").record(begun.elapsed().as_secs_f64());
@@ -95,6 +108,18 @@ impl Upkeep {
             }
             let rest = begun.elapsed().mul_f64(1.0 / self.config.share - 1.0);
             pause = rest.max(Duration::from_millis(self.config.pause_ms)).min(Duration::from_secs(3600));
+        }
+        if let Some((leases, holder)) = &self.one_of_many
+            && let Err(e) = leases.release(LEASE, holder).await
+        {
+            tracing::debug!(error = %e, "the lease of upkeep ends by itself");
+        }
+    }
+
+    async fn pass_if_mine(&self) -> StoreResult<UpkeepReport> {
+        match &self.one_of_many {
+            Some((leases, holder)) if !leases.acquire(LEASE, holder, LEASE_FOR).await? => Ok(UpkeepReport::default()),
+            _ => self.pass().await,
         }
     }
 

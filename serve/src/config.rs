@@ -2,7 +2,7 @@
 //!
 //! Holds no secrets: API keys stand here as their SHA-256 only.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use nearcast_domain::{Tenant, candidate::Source};
 use serde::{Deserialize, Serialize};
@@ -44,8 +44,85 @@ pub struct ServeConfig {
     pub items: ItemMemoryConfig,
     /// Bounds on what callers send.
     pub limits: Limits,
+    /// Where what rises and what is new is written down from time to time, for an instance that starts while every store is away.
+    /// Without it nothing is.
+    pub snapshot_file: Option<PathBuf>,
     /// API keys: the lower-case hexadecimal SHA-256 of a key, and the tenant it belongs to. Without any, calls need none.
     pub api_keys: BTreeMap<String, String>,
+    /// API keys with roles and quotas. Without any key, calls need none.
+    pub keys: Vec<KeyConfig>,
+    /// A file with more of them, a JSON array, read again when it changes.
+    pub keys_file: Option<PathBuf>,
+    /// How often a tenant may call, whatever keys it has.
+    pub tenant_quota: Quota,
+}
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Ask.
+    #[default]
+    Read,
+    /// Ask, send events, erase.
+    Write,
+    /// Everything.
+    Admin,
+}
+
+/// An API key: only its digest is known.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyConfig {
+    /// For people.
+    pub name: String,
+    /// The SHA-256 of the key, in lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Whose data it opens; none: everyone's.
+    pub tenants: Vec<String>,
+    /// What it may do.
+    pub role: Role,
+    /// How often.
+    pub quota: Quota,
+}
+
+/// How often someone may call: a bucket that fills steadily.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quota {
+    /// Requests a second in the long run; 0: as many as they like.
+    pub per_second: f64,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+impl KeyConfig {
+    /// Refuses what cannot be a key. Never shows the digest.
+    pub fn validate(&self) -> Result<(), String> {
+        let of = |what: &str| format!("the key {:?} {what}", self.name);
+        digest_of(&self.sha256).ok_or_else(|| of("needs its SHA-256 in 64 lower-case hexadecimal digits"))?;
+        for tenant in &self.tenants {
+            Tenant::parse(tenant).map_err(|e| of(&format!("names a tenant that {e}")))?;
+        }
+        if !(self.quota.per_second.is_finite() && self.quota.per_second >= 0.0) {
+            return Err(of("needs a quota of 0 or more a second"));
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a digest in lower-case hexadecimal digits.
+pub(crate) fn digest_of(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text
+        .bytes()
+        .map(|b| match b {
+            b'0'..=b'9' => Some(b - b'0'),
+            b'a'..=b'f' => Some(b - b'a' + 10),
+            _ => None,
+        })
+        .collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|d| d[0] << 4 | d[1]).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
 /// What a source's word counts in the blend; 0 switches it off.
@@ -103,13 +180,16 @@ pub struct SourceLimits {
     pub trending_fresh_ms: u64,
     /// How old it may be, in milliseconds, to be given while it is read again.
     pub trending_tolerated_ms: u64,
+    /// How long what a search of the vector index found for a user may be used again, in milliseconds, where other processes write the
+    /// stores too; an event of theirs or any erasure ends it sooner.
+    pub near_fresh_ms: u64,
 }
 
 /// How answers are cached.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
-    /// How long an answer is fresh, in milliseconds; 0 caches nothing.
+    /// How long an answer is fresh, in milliseconds; 0 caches nothing. As long again it is given once more while another is made.
     pub ttl_ms: u64,
     /// How long it is kept for times when nothing better can be made, in milliseconds.
     pub stale_ms: u64,
@@ -121,10 +201,13 @@ pub struct CacheConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ItemMemoryConfig {
-    /// At most about so many items.
+    /// At most about so many items of each tenant.
     pub entries: usize,
-    /// After how many milliseconds an item is read again: how late a hidden item may disappear.
+    /// After how many milliseconds what was read is read again where other processes write the stores too: how late a hidden item may
+    /// disappear.
     pub fresh_ms: u64,
+    /// Memory for users' own items and what is near them, of each tenant, in MiB.
+    pub users_mib: usize,
 }
 
 /// Bounds on what callers send.
@@ -157,7 +240,11 @@ impl Default for ServeConfig {
             cache: CacheConfig::default(),
             items: ItemMemoryConfig::default(),
             limits: Limits::default(),
+            snapshot_file: None,
             api_keys: BTreeMap::new(),
+            keys: Vec::new(),
+            keys_file: None,
+            tenant_quota: Quota::default(),
         }
     }
 }
@@ -189,19 +276,20 @@ impl Default for SourceLimits {
             newcomer_share: 0.6,
             trending_fresh_ms: 1_000,
             trending_tolerated_ms: 10_000,
+            near_fresh_ms: 300_000,
         }
     }
 }
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { ttl_ms: 10_000, stale_ms: 600_000, jitter: 0.1 }
+        Self { ttl_ms: 300_000, stale_ms: 3_600_000, jitter: 1.0 }
     }
 }
 
 impl Default for ItemMemoryConfig {
     fn default() -> Self {
-        Self { entries: 50_000, fresh_ms: 500 }
+        Self { entries: 250_000, fresh_ms: 500, users_mib: 64 }
     }
 }
 
@@ -281,6 +369,8 @@ impl ServeConfig {
         within("cache.stale_ms", self.cache.stale_ms, self.cache.ttl_ms, 7 * 86_400_000)?;
         share("cache.jitter", self.cache.jitter)?;
         within("items.entries", self.items.entries as u64, 1_000, 100_000_000)?;
+        within("sources.near_fresh_ms", s.near_fresh_ms, 0, 86_400_000)?;
+        within("items.users_mib", self.items.users_mib as u64, 1, 1 << 20)?;
         within("items.fresh_ms", self.items.fresh_ms, 0, 3_600_000)?;
         let l = &self.limits;
         within("limits.body_bytes", l.body_bytes as u64, 1_024, 1 << 30)?;
@@ -289,8 +379,14 @@ impl ServeConfig {
         within("limits.header_timeout_ms", l.header_timeout_ms, 100, 3_600_000)?;
         within("limits.in_flight", l.in_flight as u64, 1, 1_000_000)?;
         within("limits.drain_ms", l.drain_ms, 0, 3_600_000)?;
+        for (n, key) in self.keys.iter().enumerate() {
+            key.validate().map_err(|e| error(&format!("keys[{n}]"), &e))?;
+        }
+        if !(self.tenant_quota.per_second.is_finite() && self.tenant_quota.per_second >= 0.0) {
+            return Err(error("tenant_quota.per_second", "must be 0 or more"));
+        }
         for (hash, tenant) in &self.api_keys {
-            if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            if digest_of(hash).is_none() {
                 return Err(error("api_keys", "each name must be the SHA-256 of a key in 64 lower-case hexadecimal digits"));
             }
             Tenant::parse(tenant).map_err(|e| error("api_keys", &format!("the tenant of a key {e}")))?;

@@ -4,12 +4,15 @@
 //! the log and dead letters. No request waits for a sick store longer than its budget.
 
 pub mod config;
+mod figures;
 pub mod http;
+mod memory;
 pub mod page;
 pub mod recommend;
 mod stores;
 
 pub use config::{ConfigError, ServeConfig};
 pub use http::{router, serve};
+pub use memory::{Freshness, Memory};
 pub use recommend::{Query, Recommender, Session};
 pub use stores::Stores;

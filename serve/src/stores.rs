@@ -5,8 +5,10 @@
 use std::sync::Arc;
 
 use nearcast_domain::ports::{
-    DeadLetters, Embedder, EngagementRead, EventSink, GraphRead, LedgerRead, Progress, ResponseCache, VectorRead,
+    DeadLetters, Embedder, EngagementRead, EventSink, GraphRead, LedgerRead, Progress, ResponseCache, StoreStates, VectorRead,
 };
+
+use crate::Memory;
 
 /// Every port that the API uses. Cheap to clone.
 #[derive(Clone)]
@@ -29,4 +31,8 @@ pub struct Stores {
     pub progress: Arc<dyn Progress>,
     /// Where rejected events are kept.
     pub dead_letters: Arc<dyn DeadLetters>,
+    /// What this process remembers of them; told of writes where it is exclusive.
+    pub memory: Arc<Memory>,
+    /// How they fare, where calls to them are guarded.
+    pub states: Arc<dyn StoreStates>,
 }

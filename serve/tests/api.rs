@@ -396,3 +396,30 @@ async fn too_much_at_once_is_turned_away() {
     second.problem(503);
     assert_eq!(second.headers["retry-after"], "1");
 }
+
+#[tokio::test]
+async fn an_erasure_ends_every_cached_answer_that_may_name_whoever_is_gone() {
+    let c = caller();
+    let path = "/recommendations/chess-fan-03";
+    let first = c.get(path).await;
+    assert_eq!(c.get(path).await.json["cache"], "hit");
+    let reasons = first.json["recommendations"].as_array().unwrap().iter().flat_map(|r| r["reasons"].as_array().unwrap());
+    let named = reasons.filter(|r| r["source"] == "similar_users").find_map(|r| r["via"][0].as_str()).unwrap().to_owned();
+    let gone = c.send(Request::delete(format!("/users/{named}")).body(Body::empty()).unwrap()).await;
+    assert_eq!(gone.status, 202);
+    for query in ["", "?cache=false", ""] {
+        let later = c.get(&format!("{path}{query}")).await;
+        assert!(!later.text.contains(&named), "{named} was erased: {}", later.text);
+    }
+    assert_eq!(c.get(path).await.json["cache"], "hit");
+}
+
+#[tokio::test]
+async fn those_who_ask_the_same_at_once_share_one_computation() {
+    let c = caller();
+    let asks = (0..20).map(|_| c.get("/recommendations/baking-fan-01"));
+    let answers = futures_util::future::join_all(asks).await;
+    assert!(answers.iter().all(|a| a.status == 200 && a.ids() == answers[0].ids() && a.degraded().is_empty()));
+    let world = c.fakes.world.lock().unwrap();
+    assert_eq!(world.calls["cache.put"], 1, "computed and kept once");
+}

@@ -15,14 +15,15 @@ const USER: &str = "/recommendations/chess-fan-03?cache=false&budget_ms=60";
 fn caller() -> Caller {
     let mut config = ServeConfig::default();
     config.items.fresh_ms = 0;
+    config.sources.near_fresh_ms = 0;
     config.sources.trending_fresh_ms = 1;
     config.sources.trending_tolerated_ms = 0;
     Caller::new(Fakes::new(World::sample()), config)
 }
 
-/// Long enough for what rises to need reading again; the clock of that memory does not stand still.
-fn grow_old() {
-    std::thread::sleep(Duration::from_millis(5));
+/// Long enough for what rises to need reading again.
+async fn grow_old() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
 /// What must be named when a store is away, for a known user who asks without the cache.
@@ -45,7 +46,7 @@ async fn each_store_alone() {
             let well = c.get(USER).await;
             assert!(well.degraded().is_empty(), "{}", well.text);
             c.fakes.break_store(store, fault);
-            grow_old();
+            grow_old().await;
             let ill = c.get(USER).await;
             assert_eq!(ill.status, 200, "{store} {fault:?}: {}", ill.text);
             assert_eq!(ill.ids().len(), 10, "{store} {fault:?}: {}", ill.text);
@@ -85,7 +86,7 @@ async fn all_stores_at_once() {
         for store in STORES {
             c.fakes.break_store(store, fault);
         }
-        grow_old();
+        grow_old().await;
         for user in ["chess-fan-03", "nobody"] {
             let begun = tokio::time::Instant::now();
             let ill = c.get(&format!("/recommendations/{user}?budget_ms=80")).await;
@@ -97,7 +98,7 @@ async fn all_stores_at_once() {
             assert!(!ill.text.contains(SECRET));
         }
         c.fakes.heal();
-        grow_old();
+        grow_old().await;
         assert!(c.get(USER).await.degraded().is_empty());
     }
 }
@@ -110,7 +111,7 @@ async fn other_calls_never_fail_for_a_store_either() {
         for store in STORES.into_iter().chain(["dead_letters"]) {
             c.fakes.break_store(store, fault);
         }
-        grow_old();
+        grow_old().await;
         for path in
             ["/users", "/users/u", "/users/u/similar", "/items", "/items?q=chess", "/items/x/similar", "/trending", "/status"]
         {
@@ -163,7 +164,7 @@ async fn what_rises_is_given_once_more_while_it_is_read_again() {
     let c = Caller::new(Fakes::new(World::sample()), config);
     assert!(c.get(USER).await.degraded().is_empty());
     c.fakes.break_store("engagement", Fault::Error);
-    std::thread::sleep(Duration::from_millis(50));
+    tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(c.get(USER).await.degraded().is_empty());
     // By now the attempt to read it has failed.
     tokio::time::sleep(Duration::from_millis(1)).await;

@@ -10,7 +10,13 @@ use nearcast_domain::{
 use tokio_util::sync::CancellationToken;
 
 use super::run::{Roles, listen, serve};
-use crate::{cli::DemoArgs, config::Config, demo, progress::Progress, wiring::App};
+use crate::{
+    cli::DemoArgs,
+    config::{Config, StoresConfig},
+    demo,
+    progress::Progress,
+    wiring::App,
+};
 
 /// Where the sample data lies unless another directory is named: beside real data, never in it.
 const DEFAULT_DIR: &str = "nearcast-demo";
@@ -22,14 +28,18 @@ pub async fn run(args: DemoArgs, mut config: Config, cancel: CancellationToken) 
     if config.data_dir == Config::default().data_dir {
         config.data_dir = PathBuf::from(DEFAULT_DIR);
     }
-    let mut app = App::open(config).await?;
-    if app.dir.about().demo != Some(args.seed) {
+    // Sample data is kept here, never in a deployment's own stores.
+    config.stores = StoresConfig::default();
+    let mut app = App::open(config, &cancel).await?;
+    if app.dir.as_ref().is_some_and(|dir| dir.about().demo != Some(args.seed)) {
         fill(&app, args.seed, &cancel).await?;
         if cancel.is_cancelled() {
             app.close().await?;
             anyhow::bail!("interrupted; the next start goes on from here");
         }
-        app.dir.update(|about| about.demo = Some(args.seed))?;
+        if let Some(dir) = &mut app.dir {
+            dir.update(|about| about.demo = Some(args.seed))?;
+        }
     }
     let address = format!("http://{}", listener.local_addr()?);
     println!("Nearcast is ready: {address}   (Ctrl-C stops it; the data stays in {})", app.config.data_dir.display());
@@ -97,10 +107,10 @@ impl EventSource for Lines {
                 bytes: line.into_bytes().into(),
                 tenant: Tenant::default(),
                 origin: format!("sample:{}", self.at),
-                oversized: false,
+                ..Record::default()
             });
         }
-        Ok((!records.is_empty()).then(|| SourceBatch { records, position: self.at.to_string() }))
+        Ok((!records.is_empty()).then(|| SourceBatch { records, position: self.at.to_string(), ..SourceBatch::default() }))
     }
 
     async fn commit(&mut self, _: &str) -> StoreResult<()> {

@@ -15,7 +15,12 @@ use nearcast_domain::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{cli::DlqAction, config::Config, data_dir::DataDir, wiring};
+use crate::{
+    cli::DlqAction,
+    config::{Config, LogBackend},
+    data_dir::DataDir,
+    wiring,
+};
 
 /// How many letters are taken at a time.
 const PAGE: usize = 1000;
@@ -26,13 +31,11 @@ const SHOWN: usize = 80;
 pub async fn run(action: DlqAction, config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     match action {
         DlqAction::List { reason, since, limit, json } => {
-            let dir = DataDir::open(&config.data_dir)?;
-            let letters = wiring::dead_letters(dir.path()).await?;
+            let (_dir, letters) = open(&config).await?;
             list(&*letters, filter(reason, since.as_deref())?, limit, json).await
         }
         DlqAction::Show { id, raw } => {
-            let dir = DataDir::open(&config.data_dir)?;
-            let letters = wiring::dead_letters(dir.path()).await?;
+            let (_dir, letters) = open(&config).await?;
             let letter =
                 letters.get(&id).await?.with_context(|| format!("there is no dead letter {id}; see nearcast dlq list"))?;
             show(&letter, raw)
@@ -44,6 +47,12 @@ pub async fn run(action: DlqAction, config: Config, cancel: CancellationToken) -
             redrive(config, &ids, filter(reason, since.as_deref())?, &cancel).await
         }
     }
+}
+
+/// The letters, and the directory that they lie in, if they do.
+async fn open(config: &Config) -> anyhow::Result<(Option<DataDir>, Arc<dyn DeadLetters>)> {
+    let dir = (config.stores.log == LogBackend::Embedded).then(|| DataDir::open(&config.data_dir)).transpose()?;
+    Ok((dir, wiring::dead_letters(config, &config.data_dir).await?))
 }
 
 fn filter(reason: Option<String>, since: Option<&str>) -> anyhow::Result<DeadLetterFilter> {
@@ -102,15 +111,17 @@ async fn redrive(
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     let kept: Arc<Kept> = Arc::new(Kept::default());
-    let app = wiring::App::open_with(config, |real| Arc::new(Recording { real, kept: kept.clone() })).await?;
+    let app =
+        wiring::App::open_with(config, wiring::Purpose::Work, cancel, |real| Arc::new(Recording { real, kept: kept.clone() }))
+            .await?;
     let (mut taken, mut gone) = (0, 0);
     loop {
         let page = if ids.is_empty() {
-            app.dead_letters.list(&filter).await?
+            app.stores.dead_letters.list(&filter).await?
         } else {
             let mut some = Vec::new();
             for id in ids {
-                let letter = app.dead_letters.get(id).await?;
+                let letter = app.stores.dead_letters.get(id).await?;
                 some.push(letter.with_context(|| format!("there is no dead letter {id}; see nearcast dlq list"))?);
             }
             some
@@ -125,7 +136,7 @@ async fn redrive(
         anyhow::ensure!(!cancel.is_cancelled(), "interrupted; every letter is either taken in or still here");
         let still = kept.take();
         let done: Vec<String> = whole.iter().map(|l| l.id.clone()).filter(|id| !still.contains(id)).collect();
-        app.dead_letters.remove(&done).await?;
+        app.stores.dead_letters.remove(&done).await?;
         gone += done.len();
         if !ids.is_empty() {
             break;
@@ -137,7 +148,7 @@ async fn redrive(
 }
 
 fn record(l: &DeadLetter) -> Record {
-    Record { bytes: l.bytes.clone(), tenant: l.tenant.clone(), origin: l.origin.clone(), oversized: false }
+    Record { bytes: l.bytes.clone(), tenant: l.tenant.clone(), origin: l.origin.clone(), ..Record::default() }
 }
 
 /// Letters as a source: one batch.
@@ -146,7 +157,7 @@ struct Letters(Option<Vec<Record>>);
 #[async_trait]
 impl EventSource for Letters {
     async fn next(&mut self, _: usize, _: usize) -> StoreResult<Option<SourceBatch>> {
-        Ok(self.0.take().filter(|r| !r.is_empty()).map(|records| SourceBatch { records, position: String::new() }))
+        Ok(self.0.take().filter(|r| !r.is_empty()).map(|records| SourceBatch { records, ..SourceBatch::default() }))
     }
 
     async fn commit(&mut self, _: &str) -> StoreResult<()> {

@@ -5,13 +5,18 @@ use std::time::Instant;
 
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
-use nearcast_domain::{ItemId, Tenant, ports::LedgerRead};
+use nearcast_domain::{ItemId, Tenant};
 use nearcast_pipelines::evaluate::{Figures, Judge, read_holdout};
 use nearcast_serve::{Query, Recommender};
 use tokio_util::sync::CancellationToken;
 
 use super::import::import;
-use crate::{cli::EvaluateArgs, config::Config, progress::Progress, wiring::App};
+use crate::{
+    cli::EvaluateArgs,
+    config::{Config, StoresConfig},
+    progress::Progress,
+    wiring::App,
+};
 
 /// How many answers are made at a time.
 const AT_ONCE: usize = 2;
@@ -23,15 +28,16 @@ pub async fn run(args: EvaluateArgs, mut config: Config, cancel: CancellationTok
     let holdout = read_holdout(&args.holdout).with_context(|| args.holdout.display().to_string())?;
     let dir = tempfile::Builder::new().prefix("nearcast-evaluate-").tempdir().context("a directory for the evaluation")?;
     config.data_dir = dir.path().to_owned();
+    config.stores = StoresConfig::default();
     // Answers are judged by what is in them; how long each took is told beside.
     config.serve.budget_ms = 10_000;
-    let app = App::open(config).await?;
+    let app = App::open(config, &cancel).await?;
     let tenant = Tenant::default();
     import(&app, &args.events, tenant.clone(), &cancel).await?;
     anyhow::ensure!(!cancel.is_cancelled(), "interrupted");
     app.settle().await?;
     let recommender = app.recommender()?;
-    let catalogue = app.ledger.counts(&tenant).await?.items;
+    let catalogue = app.stores.ledger.counts(&tenant).await?.items;
     let progress = Progress::new("evaluating", holdout.len() as u64, false);
     let mut judge = Judge::default();
     let mut answers = stream::iter(&holdout)

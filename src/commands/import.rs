@@ -23,7 +23,7 @@ pub async fn run(args: ImportArgs, config: Config, cancel: CancellationToken) ->
     for file in args.files.iter().filter(|f| f.as_os_str() != "-") {
         std::fs::metadata(file).with_context(|| file.display().to_string())?;
     }
-    let app = App::open(config).await?;
+    let app = App::open(config, &cancel).await?;
     let begun = Instant::now();
     let mut totals = Totals::default();
     let mut failed = None;
@@ -62,7 +62,7 @@ pub async fn run(args: ImportArgs, config: Config, cancel: CancellationToken) ->
 
 /// One file through the worker, with progress.
 pub async fn import(app: &App, file: &Path, tenant: Tenant, cancel: &CancellationToken) -> anyhow::Result<Totals> {
-    let positions: Arc<dyn Positions> = app.positions.clone();
+    let positions: Arc<dyn Positions> = app.stores.positions.clone();
     let mut source = FileSource::open(file, tenant, positions).await?;
     let (read, size) = (source.bytes_read(), source.size().unwrap_or(0));
     let name = file.file_name().map_or_else(|| "standard input".into(), |n| n.to_string_lossy().into_owned());

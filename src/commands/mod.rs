@@ -2,12 +2,14 @@
 
 mod config;
 mod demo;
+mod distill;
 mod dlq;
 mod embed;
 mod evaluate;
 mod import;
 mod models;
 mod run;
+mod setup;
 mod verify;
 
 use std::future::Future;
@@ -21,7 +23,7 @@ pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
         // Quiet ones: they print a result and nothing else.
         Command::Config { action } => config::run(action, &config),
-        Command::Models { action } => logged(&config, || models::run(action, &config.model)),
+        Command::Models { action } => logged(&config, || models::run(action, &config)),
         Command::Embed(args) => logged(&config, || embed::run(&args, &config.model)),
         Command::Demo(args) => on_runtime(&config, |c| demo::run(args, config.clone(), c)),
         Command::Run(args) => on_runtime(&config, |c| run::run(args, config.clone(), run::Roles::ALL, c)),
@@ -29,6 +31,7 @@ pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Ingest(args) => on_runtime(&config, |c| run::ingest(args, config.clone(), c)),
         Command::Import(args) => on_runtime(&config, |c| import::run(args, config.clone(), c)),
         Command::Evaluate(args) => on_runtime(&config, |c| evaluate::run(args, config.clone(), c)),
+        Command::Setup => on_runtime(&config, |c| setup::run(config.clone(), c)),
         Command::Verify(args) => on_runtime(&config, |c| verify::run(args, config.clone(), c)),
         Command::Dlq { action } => on_runtime(&config, |c| dlq::run(action, config.clone(), c)),
     }

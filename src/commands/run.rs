@@ -1,9 +1,13 @@
 //! `nearcast run`, `serve` and `ingest`: the roles of a process, until it is told to stop.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
-use nearcast_domain::{ErrorKind, ports::Progress as _};
+use nearcast_domain::ErrorKind;
 use nearcast_ingest::IngestError;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -11,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     cli::{IngestArgs, ListenArgs},
     config::Config,
-    wiring::App,
+    wiring::{App, Purpose},
 };
 
 /// What a process does.
@@ -30,13 +34,16 @@ impl Roles {
 
 /// How long the worker rests after a store refused it for good.
 const REST: Duration = Duration::from_secs(5);
+/// And at first after one that may pass.
+const SHORT_REST: Duration = Duration::from_millis(200);
 /// How often profiles that became stale are looked for.
 const STALE_EVERY: Duration = Duration::from_millis(250);
 
 /// Listens first, so that a port in use is told before anything is opened.
 pub async fn run(args: ListenArgs, config: Config, roles: Roles, cancel: CancellationToken) -> anyhow::Result<()> {
     let listener = listen(args.listen.unwrap_or(config.listen)).await?;
-    let app = Arc::new(App::open(config).await?);
+    let purpose = if roles.ingest { Purpose::Work } else { Purpose::Serve };
+    let app = Arc::new(App::open_with(config, purpose, &cancel, |letters| letters).await?);
     tracing::info!(address = %listener.local_addr()?, "serving");
     serve(app, listener, roles, cancel).await
 }
@@ -94,20 +101,31 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
     served.and(worked)
 }
 
-/// Works off the log until told to stop. A full disk or a store that is read-only is waited for: serving goes on.
+/// Works off the log until told to stop. A full disk, a store that is read-only and a log that is away are waited for: serving goes on.
 async fn work(app: &App, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut rest = SHORT_REST;
     loop {
-        let mut source = app.log.source();
-        match app.worker.run(&mut source, stop).await {
+        let begun = Instant::now();
+        let outcome = match app.stores.log.source() {
+            Ok(mut source) => app.worker.run(&mut *source, stop).await,
+            Err(e) => Err(e.into()),
+        };
+        let pause = match outcome {
             Ok(_) => return Ok(()),
             Err(IngestError::Store(e)) if matches!(e.kind, ErrorKind::Full | ErrorKind::ReadOnly) => {
                 tracing::error!(error = %e, "events wait in the log until there is room again");
-                tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(REST) => {}
-                }
+                REST
+            }
+            Err(IngestError::Store(e)) if e.kind.is_transient() => {
+                tracing::warn!(error = %e, "the worker begins again where it stopped");
+                rest = if begun.elapsed() > REST { SHORT_REST } else { (rest * 2).min(REST) };
+                rest
             }
             Err(e) => return Err(e).context("the worker stopped"),
+        };
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -134,7 +152,7 @@ async fn keep_profiles_fresh(app: &App, stop: &CancellationToken) {
 
 /// `nearcast ingest`: the worker alone.
 pub async fn ingest(args: IngestArgs, config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
-    let app = App::open(config).await?;
+    let app = App::open(config, &cancel).await?;
     let outcome = if args.drain { drain(&app, &cancel).await } else { work(&app, &cancel).await };
     let settled = app.settle().await;
     app.close().await?;
@@ -144,15 +162,16 @@ pub async fn ingest(args: IngestArgs, config: Config, cancel: CancellationToken)
 /// Works until the log is empty.
 pub async fn drain(app: &App, cancel: &CancellationToken) -> anyhow::Result<()> {
     let stop = cancel.child_token();
-    let mut source = app.log.source();
+    let mut source = app.stores.log.source()?;
+    let progress = app.stores.log.progress();
     let empty = async {
-        while app.log.lag().await? > 0 {
+        while progress.lag().await? > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         stop.cancel();
         anyhow::Ok(())
     };
-    let (worked, waited) = tokio::join!(app.worker.run(&mut source, &stop), async {
+    let (worked, waited) = tokio::join!(app.worker.run(&mut *source, &stop), async {
         tokio::select! {
             waited = empty => waited,
             () = stop.cancelled() => Ok(()),

@@ -6,10 +6,16 @@ use crate::{cli::JsonArgs, config::Config, wiring::App};
 
 /// Finishes work that an interrupted process left behind first, so that the digests depend on the facts alone.
 #[allow(clippy::print_stdout, reason = "the result of the command")]
-pub async fn run(args: JsonArgs, config: Config, _cancel: CancellationToken) -> anyhow::Result<()> {
-    let app = App::open(config).await?;
+pub async fn run(args: JsonArgs, config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+    let app = App::open(config, &cancel).await?;
     app.settle().await?;
-    let d = nearcast_pipelines::verify::verify(&*app.ledger, &*app.vectors, &*app.graph, &*app.engagement).await?;
+    let d = nearcast_pipelines::verify::verify(
+        &*app.stores.ledger,
+        &*app.stores.vectors,
+        &*app.stores.graph,
+        &*app.stores.engagement,
+    )
+    .await?;
     if args.json {
         println!("{}", serde_json::to_string(&d)?);
     } else {

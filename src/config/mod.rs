@@ -3,15 +3,23 @@
 //! Unknown keys and impossible combinations are refused before anything is opened. Secrets are never printed.
 
 mod load;
+mod model;
+mod stores;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 pub use load::load;
+pub use model::ModelConfig;
 use nearcast_domain::{profile::ProfileRule, taste::Taste};
 use nearcast_ingest::IngestConfig;
 use nearcast_pipelines::UpkeepConfig;
 use nearcast_serve::ServeConfig;
+use nearcast_stores::{
+    cache::RedisConfig, engagement::PostgresConfig, graph::Neo4jConfig, guard::GuardConfig, log::KafkaConfig,
+    mongo::MongoConfig, vectors::MilvusConfig,
+};
 use serde::{Deserialize, Serialize};
+pub use stores::{CacheBackend, EngagementBackend, GraphBackend, LedgerBackend, LogBackend, StoresConfig, VectorsBackend};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +31,22 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Logging.
     pub log: LogConfig,
+    /// Which backend stands behind each port.
+    pub stores: StoresConfig,
+    /// Kafka, where `stores.log` names it.
+    pub kafka: KafkaConfig,
+    /// MongoDB, where `stores.ledger` names it.
+    pub mongodb: MongoConfig,
+    /// Milvus, where `stores.vectors` names it.
+    pub milvus: MilvusConfig,
+    /// Neo4j, where `stores.graph` names it.
+    pub neo4j: Neo4jConfig,
+    /// PostgreSQL, where `stores.engagement` names it.
+    pub postgres: PostgresConfig,
+    /// Redis, where `stores.cache` names it.
+    pub redis: RedisConfig,
+    /// How stores are guarded from the point of view of a request.
+    pub guard: GuardConfig,
     /// The embedding model.
     pub model: ModelConfig,
     /// The worker.
@@ -57,26 +81,20 @@ pub enum LogFormat {
     Json,
 }
 
-/// The section `[model]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelConfig {
-    /// A known name, or `auto`: MiniLM where it is here or can be fetched, else the built-in static model.
-    pub name: String,
-    /// A directory with model.safetensors, tokenizer.json and config.json, instead of a known name.
-    pub dir: Option<PathBuf>,
-    /// Where fetched models are kept (default: the user's cache directory).
-    pub cache_dir: Option<PathBuf>,
-    /// Never ask the network.
-    pub offline: bool,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: "nearcast-data".into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             log: LogConfig::default(),
+            stores: StoresConfig::default(),
+            kafka: KafkaConfig::default(),
+            mongodb: MongoConfig::default(),
+            milvus: MilvusConfig::default(),
+            neo4j: Neo4jConfig::default(),
+            postgres: PostgresConfig::default(),
+            redis: RedisConfig::default(),
+            guard: GuardConfig::default(),
             model: ModelConfig::default(),
             ingest: IngestConfig::default(),
             taste: Taste::default(),
@@ -93,12 +111,6 @@ impl Default for LogConfig {
     }
 }
 
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self { name: "auto".into(), dir: None, cache_dir: None, offline: false }
-    }
-}
-
 impl Config {
     /// The checks of every section, and those between them.
     fn validate(&self) -> Result<(), String> {
@@ -107,9 +119,8 @@ impl Config {
         self.profile.validate()?;
         self.serve.validate().map_err(|e| e.to_string())?;
         self.upkeep.validate()?;
-        if self.model.dir.is_some() && self.model.name != "auto" {
-            return Err("model.dir and model.name exclude each other: leave one of them out".into());
-        }
-        Ok(())
+        self.stores.validate(self)?;
+        self.guard.validate()?;
+        self.model.validate()
     }
 }

@@ -10,10 +10,17 @@ use std::{
 
 use serde_json::{Value, json};
 
+pub mod proxy;
+pub mod stack;
+
 /// The program, with a model that needs no network and a data directory.
 pub fn nearcast(data: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nearcast"));
     command.args(args).arg("--data-dir").arg(data).arg("--log").arg("warn");
+    // A stack that the environment names is for the tests that ask for it.
+    for (variable, _) in std::env::vars().filter(|(v, _)| v.starts_with("NEARCAST__")) {
+        command.env_remove(variable);
+    }
     command.env("NEARCAST__MODEL__NAME", nearcast_embed::statics::BUILT_IN).current_dir(std::env::temp_dir());
     command.stdin(Stdio::null());
     command

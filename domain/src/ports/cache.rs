@@ -26,7 +26,7 @@ pub trait ResponseCache: Send + Sync {
     /// Keeps an answer for `ttl`.
     async fn put(&self, key: &str, answer: CachedAnswer, ttl: Duration) -> StoreResult<()>;
 
-    /// The user's epoch; 0 at first.
+    /// The user's epoch. Whatever it is at first, reading does not change it.
     async fn epoch(&self, tenant: &Tenant, user: &UserId) -> StoreResult<u64>;
 
     /// Begins a new epoch for each of these users.
@@ -40,4 +40,10 @@ pub trait ResponseCache: Send + Sync {
 pub fn answer_prefix(tenant: &Tenant, user: &UserId) -> String {
     let (t, u) = (tenant.as_str(), user.as_str());
     format!("{}:{t}/{}:{u}/", t.len(), u.len())
+}
+
+/// Whose epoch rises with every erasure of a tenant: answers that were made before may name whoever was erased. No user can bear this
+/// id.
+pub fn erasures() -> UserId {
+    UserId::trusted("\u{1}erasures")
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::Claim;
 use crate::{StoreResult, Tenant, Timestamp, UserId};
 
 /// Raw bytes from a source, with where they came from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Record {
     /// The bytes as the producer sent them.
     pub bytes: Arc<[u8]>,
@@ -20,15 +21,21 @@ pub struct Record {
     pub origin: String,
     /// Cut off by the source because it was too long; `bytes` holds its beginning.
     pub oversized: bool,
+    /// What its log is partitioned by, where it has such a thing (empty: the record came without): it must be [`crate::Event::key`].
+    pub key: Option<Arc<[u8]>>,
+    /// Why this is no event, where the source knows already.
+    pub rejected: Option<String>,
 }
 
 /// Records in order, and the position behind the last.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SourceBatch {
     /// In the order of the log.
     pub records: Vec<Record>,
     /// Handed back to [`EventSource::commit`] when all effects are durable. Opaque.
     pub position: String,
+    /// Whether the batch may still be applied: sources shared by several workers can take it back.
+    pub claim: Claim,
 }
 
 /// Where a worker reads.
@@ -38,7 +45,7 @@ pub trait EventSource: Send {
     /// Cancel-safe: a call that is dropped loses nothing.
     async fn next(&mut self, max_records: usize, max_bytes: usize) -> StoreResult<Option<SourceBatch>>;
 
-    /// Writes down that everything up to a position has had its effect.
+    /// Writes down that everything up to a position has had its effect. What was given to another worker since is passed over.
     async fn commit(&mut self, position: &str) -> StoreResult<()>;
 }
 
@@ -84,6 +91,8 @@ pub struct DeadLetter {
     pub origin: String,
     /// The original bytes.
     pub bytes: Arc<[u8]>,
+    /// The key that the record had in its log. Stores without a place for it give `None`.
+    pub key: Option<Arc<[u8]>>,
     /// When it was put here.
     pub at: Timestamp,
 }

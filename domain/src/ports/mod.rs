@@ -9,15 +9,20 @@
 //! - What a port hands out is ordered deterministically; ties are broken by id.
 
 mod cache;
+mod changes;
+mod claim;
 mod embedder;
 mod engagement;
 mod graph;
 mod lease;
 mod ledger;
 mod log;
+mod states;
 mod vectors;
 
-pub use cache::{CachedAnswer, ResponseCache, answer_prefix};
+pub use cache::{CachedAnswer, ResponseCache, answer_prefix, erasures};
+pub use changes::Changes;
+pub use claim::{Claim, Claimed};
 pub use embedder::{Embedder, ModelInfo, Priority};
 pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendFit, TrendingQuery, WEIGHT_STEP};
 pub use graph::{Edge, GraphRead, GraphWrite, Neighbour, NeighbourList, Touched};
@@ -29,4 +34,5 @@ pub use ledger::{
 pub use log::{
     DeadLetter, DeadLetterFilter, DeadLetters, EventSink, EventSource, Positions, Progress, Record, SourceBatch, Token,
 };
+pub use states::{Breaker, LatencyCounts, StoreState, StoreStates, Unguarded};
 pub use vectors::{Collection, Hit, VectorQuery, VectorRead, VectorRow, VectorWrite, add_row};

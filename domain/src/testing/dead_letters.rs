@@ -14,6 +14,7 @@ fn letter(id: &str, who: Option<&str>, reason: &str, seconds: i64) -> DeadLetter
         reason: reason.into(),
         origin: format!("file:{id}"),
         bytes: b"\xff\x00 not \"JSON\n".as_slice().into(),
+        key: None,
         at: at(seconds),
     }
 }

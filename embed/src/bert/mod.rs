@@ -4,11 +4,13 @@
 
 pub mod config;
 pub mod cpu;
+pub mod device;
 pub mod forward;
 pub mod tensor;
 mod weights;
 
 pub use config::{Activation, BertConfig};
 pub use cpu::CpuBert;
+pub use device::DeviceForward;
 pub use forward::Forward;
 pub use tensor::TensorBert;

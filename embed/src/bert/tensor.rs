@@ -100,6 +100,11 @@ impl TensorBert {
         })
     }
 
+    /// The shape of the model.
+    pub(crate) fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
     /// The pooled vectors of these sequences (not normalised), one after another. No sequence may be empty.
     pub fn forward(&self, sequences: &[&[u32]], pooling: Pooling) -> Result<Vec<f32>, EmbedError> {
         let (b, t) = (sequences.len(), sequences.iter().map(|s| s.len()).max().unwrap_or(0));

@@ -1,11 +1,11 @@
 //! The three dialects: what is sent where, and what comes back.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// A kind of service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Api {
     /// `POST /v1/embeddings`, as OpenAI and many others have it.
     OpenAi,
@@ -59,6 +59,15 @@ impl Api {
             Self::OpenAi => "/v1/embeddings",
             Self::Cohere => "/v2/embed",
             Self::Tei => "/embed",
+        }
+    }
+
+    /// Where the service usually is, where there is one such place.
+    pub const fn usual_url(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => Some("https://api.openai.com"),
+            Self::Cohere => Some("https://api.cohere.com"),
+            Self::Tei => None,
         }
     }
 

@@ -125,6 +125,12 @@ impl HostedConfig {
         if self.requests_per_window == 0 || self.concurrency == 0 || self.batch_tokens > self.tokens_per_window {
             return refuse("a request must fit the limits");
         }
+        if self.batch_tokens == 0 {
+            return refuse("the limits must let a token through");
+        }
+        if self.attempt.is_zero() || self.deadline.is_zero() {
+            return refuse("the timeout must be above 0");
+        }
         Ok(())
     }
 

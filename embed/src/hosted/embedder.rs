@@ -1,6 +1,13 @@
 //! A hosted service as an [`Embedder`].
 
-use std::{io::Read as _, sync::Arc, time::Duration};
+use std::{
+    io::Read as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -41,6 +48,8 @@ pub struct HostedEmbedder {
     /// Places for requests at once. Requests of people have as many of their own.
     bulk: Semaphore,
     query: Semaphore,
+    /// Tokens that the service counted.
+    tokens: AtomicU64,
 }
 
 /// Why an attempt failed.
@@ -74,10 +83,16 @@ impl HostedEmbedder {
             breaker: Breaker::new(config.failures, config.rest),
             bulk: Semaphore::new(config.concurrency),
             query: Semaphore::new(config.concurrency),
+            tokens: AtomicU64::new(0),
             key,
             agent,
             config: Arc::new(config),
         })
+    }
+
+    /// Tokens that the service has counted (where it does not say: as estimated) since the start.
+    pub fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Relaxed)
     }
 
     /// Texts that fit one request, from the front.
@@ -178,6 +193,8 @@ impl HostedEmbedder {
         })?;
         let tokens = reply.tokens.unwrap_or_else(|| texts.iter().map(|t| self.config.tokens(t)).sum());
         metrics::counter!("nearcast_embed_hosted_tokens_total", "model" => model()).increment(tokens);
+        metrics::counter!("nearcast_embed_hosted_texts_total", "model" => model()).increment(texts.len() as u64);
+        self.tokens.fetch_add(tokens, Ordering::Relaxed);
         let unit = |mut v: Vec<f32>| {
             normalise(&mut v);
             shared(&v)

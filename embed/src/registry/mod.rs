@@ -8,11 +8,13 @@ mod fetch;
 mod index;
 mod known;
 mod store;
+mod tables;
 
 pub use digests::revision_of;
 pub use fetch::PullProgress;
 pub use known::{FileSpec, KNOWN, KnownModel, Package};
 pub use store::{LocalModel, ModelState, ModelStatus, ModelStore, Pooling, Spec, default_cache_dir};
+pub use tables::TABLE;
 
 /// The model used where none is named.
 pub const DEFAULT_MODEL: &str = "all-MiniLM-L6-v2";

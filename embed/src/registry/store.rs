@@ -58,9 +58,17 @@ impl LocalModel {
     pub fn with_windows(mut self, windows: usize) -> Self {
         if windows > 1 {
             self.spec.windows = windows;
-            self.info.revision = revision_of(&self.info.revision, "windows", &windows.to_string(), "");
+            self.info = Self::windowed_info(self.info, windows);
         }
         self
+    }
+
+    /// What a model is called that reads up to `windows` times as much of long texts.
+    pub(crate) fn windowed_info(mut info: ModelInfo, windows: usize) -> ModelInfo {
+        if windows > 1 {
+            info.revision = revision_of(&info.revision, "windows", &windows.to_string(), "");
+        }
+        info
     }
 }
 
@@ -92,6 +100,8 @@ pub enum ModelState {
 pub struct ModelStatus {
     /// Its name.
     pub name: String,
+    /// `bert` or `static`.
+    pub kind: &'static str,
     /// Length of its vectors.
     pub dimension: usize,
     /// Tokens per text.
@@ -105,6 +115,9 @@ pub struct ModelStatus {
     pub bytes: u64,
     /// Where it lies, or would.
     pub dir: PathBuf,
+    /// What a static model was made from, and how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<String>,
 }
 
 /// The models on this machine.
@@ -138,9 +151,9 @@ impl ModelStore {
         &self.cache
     }
 
-    /// Every known model and its state. Reads files only where they changed since they were last hashed.
+    /// Every known model and its state, and the static ones. Reads files only where they changed since they were last hashed.
     pub fn list(&self) -> Vec<ModelStatus> {
-        KNOWN.iter().map(|m| self.status(m, false)).collect()
+        KNOWN.iter().map(|m| self.status(m, false)).chain(self.tables()).collect()
     }
 
     /// Reads every byte of a model again and says whether it is right.
@@ -166,16 +179,21 @@ impl ModelStore {
         match known(name) {
             Some(m) => Ok(self.status(m, false)),
             None => {
+                if let Some(table) = self.table_status(name) {
+                    return Ok(table);
+                }
                 let model = self.open(name)?;
                 let bytes = ROLES.iter().filter_map(|f| fs::metadata(model.dir.join(f)).ok()).map(|m| m.len()).sum();
                 Ok(ModelStatus {
                     name: model.info.name,
+                    kind: "bert",
                     dimension: model.info.dimension,
                     max_tokens: model.spec.max_tokens,
                     state: ModelState::Ready,
                     revision: Some(model.info.revision),
                     bytes,
                     dir: model.dir,
+                    made_from: None,
                 })
             }
         }
@@ -254,7 +272,8 @@ impl ModelStore {
     fn look_in_dir(&self, name: &str, fresh: bool) -> Result<LocalModel, EmbedError> {
         let dir = PathBuf::from(name);
         if !dir.is_dir() {
-            let known = KNOWN.iter().map(|m| m.name).collect::<Vec<_>>().join(", ");
+            let names = self.tables().into_iter().map(|m| m.name);
+            let known = KNOWN.iter().map(|m| m.name.to_owned()).chain(names).collect::<Vec<_>>().join(", ");
             return Err(EmbedError::Unknown { name: name.to_owned(), known });
         }
         let mut digests = Digests::of(&dir);
@@ -285,12 +304,14 @@ impl ModelStore {
         };
         ModelStatus {
             name: model.name.to_owned(),
+            kind: "bert",
             dimension: model.dimension,
             max_tokens: model.max_tokens,
             state,
             revision,
             bytes,
             dir,
+            made_from: None,
         }
     }
 }

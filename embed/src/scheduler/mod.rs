@@ -29,8 +29,9 @@ use self::{
     worker::{Loader, Worker},
 };
 use crate::{
-    EmbedError,
-    model::{Bert, TextModel},
+    DeviceKind, EmbedError,
+    model::TextModel,
+    open::{Running, text_model},
     registry::ModelStore,
 };
 
@@ -121,9 +122,23 @@ impl EngineHandle {
     /// A model of the registry, by name or directory. Its weights are read when the first text comes; that its files are
     /// there is not required before.
     pub fn of_store(store: Arc<ModelStore>, name: &str, config: SchedulerConfig) -> Result<Self, EmbedError> {
-        let info = store.info(name)?;
+        Self::of_store_running(store, name, Running::default(), config)
+    }
+
+    /// The same with long texts read in windows, or on an accelerator: one thread feeds it then, since it takes large batches
+    /// one at a time.
+    pub fn of_store_running(
+        store: Arc<ModelStore>,
+        name: &str,
+        running: Running,
+        mut config: SchedulerConfig,
+    ) -> Result<Self, EmbedError> {
+        let info = running.info(&store, name)?;
         let name = name.to_owned();
-        Self::lazy(info, move || Ok(Arc::new(Bert::load(&store.open(&name)?)?)), config)
+        if running.device != DeviceKind::Cpu && running.device.compiled() {
+            config.threads = 1;
+        }
+        Self::lazy(info, move || text_model(&store, &name, running), config)
     }
 
     /// Takes no more texts, finishes those waiting, and returns when the threads have ended.

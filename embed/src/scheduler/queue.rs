@@ -72,6 +72,11 @@ const fn class_of(priority: Priority) -> usize {
     }
 }
 
+/// Texts that wait or are being computed, in the metrics.
+fn depth(state: &State) {
+    metrics::gauge!("nearcast_embed_queue_depth").set(state.entries.len() as f64);
+}
+
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change below is complete before anything can panic, so a poisoned lock guards sound data.
@@ -122,6 +127,7 @@ impl Queue {
                 true
             }
         };
+        depth(state);
         drop(guard);
         if class == 0 {
             self.express.notify_one();
@@ -147,7 +153,6 @@ impl Queue {
                 }
                 let batch = state.take_ready(class, budget);
                 if !batch.is_empty() {
-                    metrics::gauge!("nearcast_embed_queue_depth").set(state.entries.len() as f64);
                     return Work::Encode(batch);
                 }
             }
@@ -182,7 +187,13 @@ impl Queue {
 
     /// Answers everyone who waits for this text.
     pub fn answer(&self, key: &Key, result: &StoreResult<Vector>) {
-        let Some(entry) = self.lock().entries.remove(key) else { return };
+        let entry = {
+            let mut state = self.lock();
+            let entry = state.entries.remove(key);
+            depth(&state);
+            entry
+        };
+        let Some(entry) = entry else { return };
         for waiter in entry.waiters {
             // One who has gone meanwhile needs no answer.
             let _ = waiter.reply.send(result.clone());
@@ -195,7 +206,9 @@ impl Queue {
             let mut state = self.lock();
             let closed = state.closed;
             let dropped = state.dropped;
-            std::mem::replace(&mut *state, State { closed, dropped, ..State::default() }).entries
+            let entries = std::mem::replace(&mut *state, State { closed, dropped, ..State::default() }).entries;
+            depth(&state);
+            entries
         };
         for waiter in entries.into_values().flat_map(|e| e.waiters) {
             let _ = waiter.reply.send(Err(error.clone()));
@@ -225,6 +238,7 @@ impl State {
                 self.ready_tokens[class] -= tokens.len();
             }
             self.entries.remove(key);
+            depth(self);
             metrics::counter!("nearcast_embed_cancelled_total").increment(1);
             return false;
         }

@@ -29,6 +29,16 @@ impl Bags {
         Self { rows, columns, counts }
     }
 
+    /// Tokens in all of them.
+    pub fn tokens(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Different tokens among them.
+    pub fn seen(&self) -> usize {
+        self.counts.iter().filter(|&&c| c > 0).count()
+    }
+
     /// The share of each token in all of them.
     pub fn frequencies(&self) -> Vec<f32> {
         let total = self.counts.iter().sum::<u64>().max(1) as f32;

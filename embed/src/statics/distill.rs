@@ -54,11 +54,28 @@ impl Default for DistillOptions {
     }
 }
 
+/// What is being done, for whoever waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// In words.
+    pub what: &'static str,
+    /// So far, and of how many; 0 of 0 where it cannot be counted.
+    pub done: u64,
+    /// How many there are.
+    pub total: u64,
+}
+
 /// How well the table fits.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct DistillReport {
     /// Texts it was fitted to.
     pub texts: usize,
+    /// Their tokens, without special ones, as far as the model reads them.
+    pub tokens: u64,
+    /// Different tokens among them; the others stay what the model says they are.
+    pub seen: usize,
+    /// Tokens in the vocabulary.
+    pub vocabulary: usize,
     /// The part of the variance of the model's vectors that the start leaves.
     pub unexplained_before: f64,
     /// The part that the table leaves.
@@ -73,7 +90,7 @@ pub fn distill(
     local: &LocalModel,
     texts: &[Arc<str>],
     options: &DistillOptions,
-    say: &mut dyn FnMut(&str),
+    say: &mut dyn FnMut(Step),
 ) -> Result<(Vec<u8>, DistillReport), EmbedError> {
     let (vocabulary, normalizer, added_tokens) = read_tokenizer(local)?;
     let tokenizer = Tokenizer::load(&local.dir.join("tokenizer.json"), local.spec.max_tokens, "")?;
@@ -81,12 +98,13 @@ pub fn distill(
     if keep == 0 || keep > local.info.dimension || texts.is_empty() {
         return Err(EmbedError::Unsupported(format!("{keep} dimensions of {} texts cannot be made", texts.len())));
     }
-    say("the states of every token");
-    let states = token_states(local, &tokenizer, vocabulary.len())?;
-    say("the model's vectors of the texts");
+    let states = token_states(local, &tokenizer, vocabulary.len(), say)?;
     let model: Arc<dyn TextModel> = Arc::new(Bert::load(local)?);
     let mut vectors = Vec::with_capacity(texts.len() * local.info.dimension);
-    encode_all(&model, texts, options.threads, &mut |_, v| vectors.extend_from_slice(v))?;
+    encode_all(&model, texts, options.threads, &mut |i, v| {
+        vectors.extend_from_slice(v);
+        say(Step { what: "the model's vectors of the texts", done: i as u64 + 1, total: texts.len() as u64 });
+    })?;
     let mut bags = Vec::with_capacity(texts.len());
     for text in texts {
         let mut tokens = Vec::new();
@@ -94,7 +112,7 @@ pub fn distill(
         bags.push(tokens);
     }
     let bags = Bags::new(&bags, vocabulary.len());
-    say("the axes");
+    say(Step { what: "the axes", done: 0, total: 0 });
     let centre = mean(&vectors, local.info.dimension);
     let axes = principal(&vectors, &centre, keep);
     let targets = project(&vectors, &centre, &axes, keep);
@@ -108,7 +126,7 @@ pub fn distill(
     let fitted = bags.times(&start, keep);
     let scale = (dot(&fitted, &targets) / dot(&fitted, &fitted).max(1e-30)) as f32;
     start.iter_mut().for_each(|x| *x *= scale);
-    say("the table");
+    say(Step { what: "the table", done: 0, total: 0 });
     let table = ridge(&bags, &targets, &start, keep, options.ridge, options.rounds);
     let header = StaticHeader {
         name: options.name.clone(),
@@ -133,8 +151,15 @@ pub fn distill(
         let rest = targets.iter().zip(&fitted).map(|(t, f)| f64::from(t - f).powi(2)).sum::<f64>();
         rest / dot(&targets, &targets).max(1e-30)
     };
-    let report =
-        DistillReport { texts: texts.len(), unexplained_before: left(&start), unexplained: left(&table), bytes: bytes.len() };
+    let report = DistillReport {
+        texts: texts.len(),
+        tokens: bags.tokens(),
+        seen: bags.seen(),
+        vocabulary: vocabulary.len(),
+        unexplained_before: left(&start),
+        unexplained: left(&table),
+        bytes: bytes.len(),
+    };
     Ok((bytes, report))
 }
 
@@ -143,7 +168,12 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// The mean state of each token between the special ones.
-fn token_states(local: &LocalModel, tokenizer: &Tokenizer, rows: usize) -> Result<Vec<f32>, EmbedError> {
+fn token_states(
+    local: &LocalModel,
+    tokenizer: &Tokenizer,
+    rows: usize,
+    say: &mut dyn FnMut(Step),
+) -> Result<Vec<f32>, EmbedError> {
     let config = BertConfig::read(&local.dir.join("config.json"))?;
     let model = CpuBert::load(&local.dir.join("model.safetensors"), config, Pooling::Mean, Level::detect())?;
     let mut forward = Forward::new(Arc::new(model));
@@ -156,6 +186,7 @@ fn token_states(local: &LocalModel, tokenizer: &Tokenizer, rows: usize) -> Resul
         let sequences = sequences.iter().map(Vec::as_slice).collect::<Vec<_>>();
         forward.run(&sequences, &mut out)?;
         states.extend_from_slice(&out);
+        say(Step { what: "the states of every token", done: u64::from(part[part.len() - 1]) + 1, total: rows as u64 });
     }
     Ok(states)
 }

@@ -10,10 +10,12 @@ pub mod distill;
 mod embedder;
 mod file;
 mod linear;
+pub mod sts;
 
-pub use distill::{DistillOptions, DistillReport, distill};
+pub use distill::{DistillOptions, DistillReport, Step, distill};
 pub use embedder::StaticEmbedder;
 pub use file::{StaticHeader, StaticModel};
+pub use sts::Pairs;
 
 use std::sync::{Arc, OnceLock};
 
@@ -23,6 +25,11 @@ use crate::EmbedError;
 pub const BUILT_IN: &str = "static-minilm-152";
 
 static BYTES: &[u8] = include_bytes!("../../models/static-minilm-152/model.ncstatic");
+
+/// How large its file is.
+pub(crate) const fn built_in_bytes() -> usize {
+    BYTES.len()
+}
 
 /// The model that is built in. Unpacked at the first call.
 pub fn built_in() -> Result<Arc<StaticModel>, EmbedError> {

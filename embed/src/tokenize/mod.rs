@@ -103,7 +103,11 @@ impl Tokenizer {
         (&self.before, &self.behind)
     }
 
+    /// The library holds some hundred bytes for every character it reads, however few tokens are wanted: what it is given ends
+    /// far beyond the longest text that an event may hold (32 KiB), or the most that this model reads of one.
     fn by_library(&self, text: &str, out: &mut Vec<u32>) -> Result<(), EmbedError> {
+        let most = (64 << 10).max(16 * self.room() * self.windows);
+        let text = &text[..text.floor_char_boundary(most)];
         let encoding =
             self.library.encode_fast(text, false).map_err(|e| EmbedError::Compute(format!("tokenizing failed: {e}")))?;
         out.extend_from_slice(encoding.get_ids());

@@ -1,10 +1,10 @@
 //! Edges: one user's whole relation to one item, out of all their engagements with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use nearcast_domain::{
     ItemId, StoreResult, Tenant, UserId,
-    ports::{Edge, PairEvents},
+    ports::{Edge, EngagedEvent, History, PairEvents},
     taste::Taste,
 };
 
@@ -22,6 +22,20 @@ pub fn edge(pair: &PairEvents, taste: &Taste) -> Option<Edge> {
         first,
         last,
     })
+}
+
+/// The edges of one user's pairs, out of a history that holds all of the user's engagements.
+pub(super) fn of_history<'a>(pairs: impl Iterator<Item = &'a (UserId, ItemId)>, history: &History, taste: &Taste) -> Vec<Edge> {
+    let mut by_item: HashMap<&ItemId, Vec<EngagedEvent>> = HashMap::new();
+    for e in history.engagements.iter().rev() {
+        by_item.entry(&e.item).or_default().push(e.clone());
+    }
+    pairs
+        .filter_map(|(user, item)| {
+            let events = by_item.remove(item)?;
+            edge(&PairEvents { user: user.clone(), item: item.clone(), events }, taste)
+        })
+        .collect()
 }
 
 impl Projector {

@@ -6,15 +6,23 @@ mod edges;
 mod profiles;
 mod rebuild;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
+use futures_util::{TryStreamExt as _, stream};
 use nearcast_domain::{
     Event, EventId, ItemId, StoreResult, Tenant, UserId,
     ports::{Append, Appended, Collection, EngagedEvent, HistoryLimit, ItemLabels, Tally, VectorRow},
     taste::{MESSAGE_KIND, Taste},
 };
+use tokio::sync::RwLock;
 
 use crate::{config::Rules, worker::Stores};
+
+/// Of so many tenants the projections are written at once.
+const TENANTS_AT_ONCE: usize = 8;
 
 /// Everything of one tenant that a batch touched, in a fixed order.
 #[derive(Default)]
@@ -31,12 +39,24 @@ struct Touched {
 pub struct Projector {
     stores: Stores,
     rules: Rules,
+    /// See [`crate::IngestConfig::whole_history`].
+    whole_history: usize,
+    /// Held by many who write profiles of their own users, or by the one who writes profiles that became stale: nobody may read a
+    /// history, be overtaken, and write what is old by then.
+    profiles: RwLock<()>,
+    /// Whether other processes write profiles too, which no lock of this one keeps out.
+    shared: AtomicBool,
 }
 
 impl Projector {
     /// A projector over these stores.
-    pub fn new(stores: Stores, rules: Rules) -> Self {
-        Self { stores, rules }
+    pub fn new(stores: Stores, rules: Rules, whole_history: usize) -> Self {
+        Self { stores, rules, whole_history, profiles: RwLock::new(()), shared: AtomicBool::new(false) }
+    }
+
+    /// Says that other processes work on the same stores.
+    pub fn set_shared(&self) {
+        self.shared.store(true, Ordering::Relaxed);
     }
 
     /// Projects a batch that the ledger has taken in. Duplicates too: a crash may have come between ledger and projection.
@@ -48,17 +68,26 @@ impl Projector {
                 note(touched, append, &self.rules.taste);
             }
         }
-        for (tenant, mut touched) in tenants {
-            self.erase(&tenant, &mut touched).await?;
-            self.newest_versions(&tenant, &mut touched).await?;
-            let (graph, engagement, vectors) = tokio::join!(
-                self.write_edges(&tenant, &touched.pairs),
-                self.write_totals(&tenant, &touched),
-                self.write_vectors(&tenant, &touched),
-            );
-            graph.and(engagement).and(vectors)?;
-        }
-        Ok(())
+        let tenants = stream::iter(tenants.into_iter().map(Ok));
+        tenants.try_for_each_concurrent(TENANTS_AT_ONCE, |(tenant, touched)| self.project_tenant(tenant, touched)).await
+    }
+
+    async fn project_tenant(&self, tenant: Tenant, mut touched: Touched) -> StoreResult<()> {
+        self.erase(&tenant, &mut touched).await?;
+        self.newest_versions(&tenant, &mut touched).await?;
+        let users: Vec<UserId> = touched.profiles.iter().cloned().collect();
+        let people = async {
+            let _own = self.profiles.read().await;
+            if self.whole_history > 0 {
+                return self.write_users(&tenant, &users, &touched.pairs).await;
+            }
+            let (edges, profiles) =
+                tokio::join!(self.write_edges(&tenant, &touched.pairs), self.write_profiles(&tenant, &users));
+            edges.and(profiles)
+        };
+        let (people, totals, items) =
+            tokio::join!(people, self.write_totals(&tenant, &touched), self.write_items(&tenant, &touched));
+        people.and(totals).and(items)
     }
 
     /// Takes erased users out of every projection, and notes what they did since for projecting anew.
@@ -108,7 +137,7 @@ impl Projector {
         Ok(())
     }
 
-    async fn write_vectors(&self, tenant: &Tenant, touched: &Touched) -> StoreResult<()> {
+    async fn write_items(&self, tenant: &Tenant, touched: &Touched) -> StoreResult<()> {
         let revision = &self.stores.embedder.model().revision;
         let rows: Vec<VectorRow> = touched.items.values().flatten().cloned().collect();
         if !rows.is_empty() {
@@ -118,8 +147,7 @@ impl Projector {
         if !gone.is_empty() {
             self.stores.vectors.delete(tenant, Collection::Items, &gone).await?;
         }
-        let users: Vec<UserId> = touched.profiles.iter().cloned().collect();
-        self.write_profiles(tenant, &users).await
+        Ok(())
     }
 }
 

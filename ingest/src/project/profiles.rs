@@ -2,16 +2,20 @@
 //!
 //! Read from the ledger each time, so that it does not matter in which order the events came.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use nearcast_domain::{
     ItemId, StoreResult, Tenant, UserId, Vector,
-    ports::{Collection, History, HistoryLimit, VectorRow},
+    ports::{Collection, EngagedEvent, History, HistoryLimit, VectorRow},
     profile::Trace,
     taste::MESSAGE_KIND,
 };
 
-use super::Projector;
+use super::{Projector, edges};
+use crate::tenants::by_tenant;
 
 /// How many users are computed at a time: bounds memory.
 const PORTION: usize = 256;
@@ -19,34 +23,77 @@ const PORTION: usize = 256;
 impl Projector {
     pub(super) async fn write_profiles(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<()> {
         for users in users.chunks(PORTION) {
-            let (mut rows, mut gone) = (Vec::new(), Vec::new());
-            for (user, vector) in users.iter().zip(self.profiles(tenant, users).await?) {
-                let id = user.as_str().to_owned();
-                match vector {
-                    Some(vector) => rows.push(VectorRow { id, vector, labels: Vec::new() }),
-                    None => gone.push(id),
-                }
-            }
-            let revision = &self.stores.embedder.model().revision;
-            if !rows.is_empty() {
-                self.stores.vectors.upsert(tenant, Collection::Users, revision, &rows).await?;
-            }
-            if !gone.is_empty() {
-                self.stores.vectors.delete(tenant, Collection::Users, &gone).await?;
-            }
+            let profiles = self.current(tenant, users).await?;
+            self.upsert(tenant, users, &profiles).await?;
         }
         Ok(())
     }
 
-    /// The profiles of these users as the ledger has them now.
-    async fn profiles(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<Vec<Option<Vector>>> {
+    /// Edges and profiles out of one read of each user: their latest engagements, which for most are all there are. Of those who have
+    /// more, the edges are read by pairs.
+    pub(super) async fn write_users(
+        &self,
+        tenant: &Tenant,
+        users: &[UserId],
+        pairs: &BTreeSet<(UserId, ItemId)>,
+    ) -> StoreResult<()> {
         let n = self.rules.profile.events;
+        let whole = self.whole_history.max(n);
         let revision = &self.stores.embedder.model().revision;
-        let limit = HistoryLimit { engagements: n, messages: n };
-        let histories = self.stores.ledger.histories(tenant, users, limit, Some(revision)).await?;
-        let wanted: BTreeSet<ItemId> = histories.iter().flat_map(|h| &h.engagements).map(|e| e.item.clone()).collect();
+        for users in users.chunks(PORTION) {
+            let limit = HistoryLimit { engagements: whole, messages: n };
+            let mut histories = self.stores.ledger.histories(tenant, users, limit, Some(revision)).await?;
+            let (mut rows, mut long) = (Vec::new(), BTreeSet::new());
+            for (user, history) in users.iter().zip(&mut histories) {
+                let own = pairs.range((user.clone(), ItemId::trusted(""))..).take_while(|(u, _)| u == user);
+                if history.engagements.len() < whole {
+                    rows.extend(edges::of_history(own, history, &self.rules.taste));
+                } else {
+                    long.extend(own.cloned());
+                }
+                history.engagements.truncate(n);
+            }
+            let (set, read, written) = tokio::join!(
+                async { if rows.is_empty() { Ok(()) } else { self.stores.graph.set_edges(tenant, &rows).await } },
+                self.write_edges(tenant, &long),
+                async {
+                    let profiles = self.profiles_of(tenant, histories).await?;
+                    self.upsert(tenant, users, &profiles).await
+                },
+            );
+            set.and(read).and(written)?;
+        }
+        Ok(())
+    }
+
+    async fn upsert(&self, tenant: &Tenant, users: &[UserId], profiles: &[Option<Vector>]) -> StoreResult<()> {
+        let (mut rows, mut gone) = (Vec::new(), Vec::new());
+        for (user, vector) in users.iter().zip(profiles) {
+            let id = user.as_str().to_owned();
+            match vector {
+                Some(vector) => rows.push(VectorRow { id, vector: vector.clone(), labels: Vec::new() }),
+                None => gone.push(id),
+            }
+        }
+        let revision = &self.stores.embedder.model().revision;
+        if !rows.is_empty() {
+            self.stores.vectors.upsert(tenant, Collection::Users, revision, &rows).await?;
+        }
+        if !gone.is_empty() {
+            self.stores.vectors.delete(tenant, Collection::Users, &gone).await?;
+        }
+        Ok(())
+    }
+
+    /// The profiles out of these histories.
+    async fn profiles_of(&self, tenant: &Tenant, histories: Vec<History>) -> StoreResult<Vec<Option<Vector>>> {
+        let revision = &self.stores.embedder.model().revision;
+        let speaks = |e: &&EngagedEvent| !e.is_message && self.rules.taste.strength(&e.kind, e.value).positive;
+        let wanted: BTreeSet<ItemId> =
+            histories.iter().flat_map(|h| &h.engagements).filter(speaks).map(|e| e.item.clone()).collect();
         let wanted: Vec<ItemId> = wanted.into_iter().collect();
-        let states = self.stores.ledger.items(tenant, &wanted, Some(revision)).await?;
+        let states =
+            if wanted.is_empty() { Vec::new() } else { self.stores.ledger.items(tenant, &wanted, Some(revision)).await? };
         let vectors: BTreeMap<ItemId, Vector> =
             wanted.into_iter().zip(states).filter_map(|(i, s)| Some((i, s?.vector?))).collect();
         Ok(histories.into_iter().map(|h| self.rules.profile.profile(self.traces(h, &vectors))).collect())
@@ -71,15 +118,40 @@ impl Projector {
         traces
     }
 
+    /// Writes the profiles of users who may be another worker's. What that one appends and writes in between is read again: it is
+    /// done when what was written is what the ledger says afterwards.
+    async fn write_stale(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<()> {
+        let _alone = self.profiles.write().await;
+        let mut users = users.to_vec();
+        loop {
+            let written = self.current(tenant, &users).await?;
+            self.upsert(tenant, &users, &written).await?;
+            if !self.shared.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let now = self.current(tenant, &users).await?;
+            let moved = users.iter().zip(written.iter().zip(&now)).filter(|(_, (w, n))| w != n).map(|(u, _)| u.clone());
+            users = moved.collect();
+            if users.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The profiles of these users as the ledger has them now.
+    async fn current(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<Vec<Option<Vector>>> {
+        let n = self.rules.profile.events;
+        let revision = &self.stores.embedder.model().revision;
+        let limit = HistoryLimit { engagements: n, messages: n };
+        let histories = self.stores.ledger.histories(tenant, users, limit, Some(revision)).await?;
+        self.profiles_of(tenant, histories).await
+    }
+
     /// Brings up to date a portion of the profiles that were marked stale; answers how many.
     pub async fn refresh_stale(&self) -> StoreResult<usize> {
         let marks = self.stores.ledger.stale_users(PORTION).await?;
-        let mut tenants: BTreeMap<Tenant, Vec<UserId>> = BTreeMap::new();
-        for (tenant, user, _) in &marks {
-            tenants.entry(tenant.clone()).or_default().push(user.clone());
-        }
-        for (tenant, users) in tenants {
-            self.write_profiles(&tenant, &users).await?;
+        for (tenant, users) in by_tenant(marks.iter().map(|(tenant, user, _)| (tenant, user))) {
+            self.write_stale(&tenant, &users).await?;
             self.stores.cache.bump(&tenant, &users).await?;
         }
         self.stores.ledger.clear_stale(&marks).await?;

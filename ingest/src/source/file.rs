@@ -209,9 +209,10 @@ impl EventSource for FileSource {
                 bytes: line.bytes.into(),
                 tenant: self.tenant.clone(),
                 oversized: line.cut,
+                ..Record::default()
             });
         }
-        Ok((!records.is_empty()).then(|| SourceBatch { records, position: last.to_string() }))
+        Ok((!records.is_empty()).then(|| SourceBatch { records, position: last.to_string(), ..SourceBatch::default() }))
     }
 
     async fn commit(&mut self, position: &str) -> StoreResult<()> {

@@ -4,55 +4,100 @@
 //! Logs the route's pattern, never a path, a query or a body: those name people.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasher, RandomState},
     panic::AssertUnwindSafe,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
 };
 
 use axum::{
-    extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{App, problem::Problem};
+use super::{App, problem::Problem, server::open_connections};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id of a request that is taken over from a caller.
 const MAX_REQUEST_ID: usize = 128;
-/// Routes that answer however much is going on.
-const ALWAYS: [&str; 3] = ["/health/live", "/health/ready", "/metrics"];
+/// Every route's pattern, as figures and logs name it, and whether it answers however much is going on.
+const ROUTES: [(&str, bool); 17] = [
+    ("/recommendations/{user}", false),
+    ("/recommendations", false),
+    ("/users", false),
+    ("/users/{user}", false),
+    ("/users/{user}/similar", false),
+    ("/items", false),
+    ("/items/{item}", false),
+    ("/items/{item}/similar", false),
+    ("/trending", false),
+    ("/events", false),
+    ("/status", false),
+    ("/health/live", true),
+    ("/health/ready", true),
+    ("/metrics", true),
+    ("/openapi.json", false),
+    ("/docs", false),
+    ("/", false),
+];
+
+/// When the head of a request was there: its budget counts from then.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrived(pub Instant);
+
+impl<S: Sync> FromRequestParts<S> for Arrived {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().copied().unwrap_or_else(|| Self(Instant::now())))
+    }
+}
 
 /// Wraps every route.
-pub async fn envelope(State(app): State<Arc<App>>, matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let id = request_id(&request);
-    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let method = method_label(request.method());
-    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), method, route);
-    let mut response = if ALWAYS.contains(&route.as_str()) {
-        caught(next.run(request)).instrument(span.clone()).await
-    } else {
-        match app.in_flight.try_acquire() {
-            Ok(_permit) => caught(next.run(request)).instrument(span.clone()).await,
-            Err(_) => Problem::later("too many requests are under way", 1).into_response(),
+pub async fn envelope(State(app): State<Arc<App>>, matched: Option<MatchedPath>, mut request: Request, next: Next) -> Response {
+    // The connection says when the head was there; without one it is there now.
+    let begun = match request.extensions().get::<Arrived>() {
+        Some(arrived) => arrived.0,
+        None => {
+            let now = Instant::now();
+            request.extensions_mut().insert(Arrived(now));
+            now
         }
     };
+    let _under_way = app.requests.begin();
+    let id = request_id(&request);
+    let (route, always) = match &matched {
+        None => ("unmatched", false),
+        Some(m) => ROUTES.iter().find(|(r, _)| *r == m.as_str()).copied().unwrap_or(("/page", false)),
+    };
+    let method = method_label(request.method());
+    let span = tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), method, route);
+    let logged = !span.is_disabled();
+    let answer = async {
+        match always {
+            true => caught(next.run(request)).await,
+            false => match app.in_flight.try_acquire() {
+                Ok(_permit) if app.pressure.lets_in(open_connections()) => caught(next.run(request)).await,
+                _ => Problem::later("too many requests are under way", 1).into_response(),
+            },
+        }
+    };
+    let mut response = if logged { answer.instrument(span.clone()).await } else { answer.await };
     response.headers_mut().insert(REQUEST_ID, id);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let (status, took) = (response.status().as_u16(), begun.elapsed());
-    span.in_scope(|| tracing::debug!(status, ms = took.as_secs_f64() * 1e3, "answered"));
-    let code = response.status().as_str().to_owned();
-    metrics::counter!("http_requests_total", "method" => method, "route" => route.clone(), "status" => code.clone())
-        .increment(1);
-    metrics::histogram!("http_request_duration_seconds", "route" => route, "status" => code).record(took);
+    if logged {
+        span.in_scope(|| tracing::debug!(status, ms = took.as_secs_f64() * 1e3, "answered"));
+    }
+    app.requests.ended(route, method, status, took, route.starts_with("/recommendations") && status != 503);
     response
 }
 
@@ -78,8 +123,13 @@ fn request_id(request: &Request) -> HeaderValue {
     if let Some(id) = given.filter(|v| (1..=MAX_REQUEST_ID).contains(&v.len()) && v.to_str().is_ok()) {
         return id.clone();
     }
-    let id = format!("{:016x}", SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed)));
-    HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none"))
+    let mut id = [0_u8; 16];
+    let mut n = SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
+    for digit in id.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(n & 15) as usize];
+        n >>= 4;
+    }
+    HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("none"))
 }
 
 /// A label with few values: methods are the caller's choice.

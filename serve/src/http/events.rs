@@ -254,6 +254,7 @@ fn letter(bytes: &[u8], reason: &str, tenant: &Tenant, at: Timestamp) -> DeadLet
         reason: reason.to_owned(),
         origin: ORIGIN.to_owned(),
         bytes: bytes.into(),
+        key: None,
         at,
     }
 }

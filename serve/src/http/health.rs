@@ -10,7 +10,10 @@ use axum::{
     http::{StatusCode, Uri},
 };
 use futures_util::future::{BoxFuture, FutureExt, join_all};
-use nearcast_domain::{ItemId, StoreResult, Tenant, UserId, ports::DeadLetterFilter};
+use nearcast_domain::{
+    ErrorKind, ItemId, StoreResult, Tenant, Timestamp, UserId,
+    ports::{Breaker, DeadLetterFilter},
+};
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -50,6 +53,24 @@ pub struct StoreHealth {
     error: Option<&'static str>,
     /// How long it took, in milliseconds.
     ms: f64,
+    /// The guards of the calls to it, one a replica.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    guards: Vec<GuardHealth>,
+}
+
+/// Whether calls reach a store.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GuardHealth {
+    /// Which replica; empty where there is one only.
+    replica: String,
+    /// `closed` (they do), `half_open` or `open`.
+    breaker: &'static str,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// What kind of failure came last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<&'static str>,
 }
 
 /// Whether the process lives
@@ -80,9 +101,20 @@ pub async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<(StatusCode,
     let asked = probes.into_iter().map(|(name, probe)| async move {
         let begun = Instant::now();
         let error = by(begun + PATIENCE, name, probe).await.err().map(|e| e.kind.label());
-        (name, StoreHealth { up: error.is_none(), error, ms: begun.elapsed().as_secs_f64() * 1e3 })
+        (name, StoreHealth { up: error.is_none(), error, ms: begun.elapsed().as_secs_f64() * 1e3, guards: Vec::new() })
     });
-    let stores = join_all(asked).await.into_iter().collect();
+    let mut stores: BTreeMap<&'static str, StoreHealth> = join_all(asked).await.into_iter().collect();
+    for state in s.states.states() {
+        // The embedder has no probe of its own: it is up while calls reach it.
+        let up = state.breaker != Breaker::Open;
+        let store = stores.entry(state.store).or_insert_with(|| StoreHealth { up, error: None, ms: 0.0, guards: Vec::new() });
+        store.guards.push(GuardHealth {
+            replica: state.replica,
+            breaker: state.breaker.label(),
+            since: state.since,
+            last_error: state.last_error.map(ErrorKind::label),
+        });
+    }
     let draining = app.shutdown.is_cancelled();
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     Ok((status, Json(Ready { ready: !draining, draining, stores })))

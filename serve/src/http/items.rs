@@ -76,11 +76,7 @@ pub async fn list(State(app): State<Arc<App>>, Caller(tenant): Caller, uri: Uri)
         .into_iter()
         .map(|s| s.item)
         .filter(|i| !i.hidden && category.as_ref().is_none_or(|c| i.categories.contains(c)))
-        .map(|i| ItemCard {
-            item_id: i.item_id,
-            text: i.text.as_ref().map(crate::recommend::items::shortened),
-            categories: i.categories,
-        })
+        .map(|i| ItemCard { item_id: i.item_id, text: i.text.as_ref().map(crate::memory::shortened), categories: i.categories })
         .collect();
     Ok(Json(ItemPage { items, next, degraded: missing.0 }))
 }

@@ -8,9 +8,11 @@ mod envelope;
 mod events;
 mod health;
 mod items;
+mod keys;
 pub mod metrics;
 mod openapi;
 mod params;
+mod pressure;
 pub mod problem;
 mod recommendations;
 mod server;
@@ -27,14 +29,19 @@ use axum::{
     routing::{get, post},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use nearcast_domain::Tenant;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use openapi::document;
 pub use server::serve;
 
-use self::problem::Problem;
-use crate::{ConfigError, Recommender, ServeConfig, Stores};
+use self::{
+    keys::{Bucket, Keys},
+    pressure::Pressure,
+    problem::Problem,
+};
+use crate::{ConfigError, Recommender, ServeConfig, Stores, figures::Requests};
 
 /// What handlers share.
 pub struct App {
@@ -43,7 +50,23 @@ pub struct App {
     shutdown: CancellationToken,
     metrics: Option<PrometheusHandle>,
     in_flight: Semaphore,
+    requests: Requests,
+    pressure: Arc<Pressure>,
+    keys: Arc<Keys>,
+    /// A bucket a tenant, where tenants have a quota.
+    quotas: moka::sync::Cache<Tenant, Arc<Bucket>>,
 }
+
+impl App {
+    /// The quota of a tenant, where there is one.
+    fn quota(&self, tenant: &Tenant) -> Option<Arc<Bucket>> {
+        let quota = self.recommender.config().tenant_quota;
+        (quota.per_second > 0.0).then(|| self.quotas.get_with_by_ref(tenant, || Arc::new(Bucket::new(quota))))
+    }
+}
+
+/// Tenants whose quota is remembered at once.
+const QUOTAS: u64 = 65_536;
 
 /// The whole API over these stores. Keeps a last resort warm as one of `tasks` until `shutdown`, from which on the API says
 /// that it is not ready. Errors: a configuration that cannot work.
@@ -57,14 +80,39 @@ pub fn router(
     let warmer = recommender.clone();
     let stop = shutdown.clone();
     tasks.spawn(async move { warmer.keep_warm(stop).await });
-    Ok(router_of(recommender, shutdown))
+    let pressure = Arc::new(Pressure::default());
+    let (watched, stop) = (pressure.clone(), shutdown.clone());
+    tasks.spawn(async move { watched.watch(stop).await });
+    let keys = Arc::new(Keys::new(recommender.config()));
+    let (watched, stop) = (keys.clone(), shutdown.clone());
+    tasks.spawn(async move { watched.watch(stop).await });
+    Ok(router_under(recommender, shutdown, pressure, keys))
 }
 
 /// The API over a recommender that exists already.
 pub fn router_of(recommender: Arc<Recommender>, shutdown: CancellationToken) -> Router {
+    let keys = Arc::new(Keys::new(recommender.config()));
+    router_under(recommender, shutdown, Arc::default(), keys)
+}
+
+fn router_under(
+    recommender: Arc<Recommender>,
+    shutdown: CancellationToken,
+    pressure: Arc<Pressure>,
+    keys: Arc<Keys>,
+) -> Router {
     let in_flight = Semaphore::new(recommender.config().limits.in_flight);
     let metrics = metrics::install().inspect_err(|e| tracing::warn!("no metrics: {e}")).ok();
-    let app = Arc::new(App { recommender, shutdown, metrics, in_flight });
+    let app = Arc::new(App {
+        recommender,
+        shutdown,
+        metrics,
+        in_flight,
+        requests: Requests::default(),
+        pressure,
+        keys,
+        quotas: moka::sync::Cache::new(QUOTAS),
+    });
     Router::new()
         .route("/recommendations/{user}", get(recommendations::for_user))
         .route("/recommendations", post(recommendations::for_session))

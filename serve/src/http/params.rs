@@ -6,16 +6,16 @@ use std::{fmt::Display, ops::RangeInclusive, str::FromStr, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts, Path, Query},
-    http::{HeaderMap, StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, Method, StatusCode, Uri, header, request::Parts},
 };
 use nearcast_domain::{
     ItemId, Tenant, UserId,
-    event::hex,
     ids::{self, IdError},
 };
-use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::{App, problem::Problem};
+use crate::config::Role;
 
 const ID_ALLOWED: &str = "1 to 256 bytes of UTF-8 without control characters";
 
@@ -61,22 +61,39 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let named = named_tenant(&parts.headers)?;
-        let keys = &app.recommender.config().api_keys;
-        if keys.is_empty() {
-            return Ok(Self(named.unwrap_or_default()));
-        }
-        let refused = |what: &'static str| Problem::new(StatusCode::UNAUTHORIZED, what);
-        let given =
-            parts.headers.get(header::AUTHORIZATION).ok_or_else(|| refused("Authorization: Bearer <key> is missing"))?;
-        let key = given.as_bytes().strip_prefix(b"Bearer ").ok_or_else(|| refused("Authorization is not Bearer <key>"))?;
-        // Looked up by digest: how long it takes says nothing about a key.
-        let tenant = keys.get(&hex(&Sha256::digest(key))).ok_or_else(|| refused("the key is not known"))?;
-        let tenant = Tenant::trusted(tenant.as_str());
-        if named.is_some_and(|n| n != tenant) {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "X-Tenant is not the tenant of the key"));
-        }
+        let now = Instant::now();
+        let tenant = match app.keys.needed() {
+            false => named.unwrap_or_default(),
+            true => {
+                let refused = |what: &'static str| Problem::new(StatusCode::UNAUTHORIZED, what);
+                let given = parts
+                    .headers
+                    .get(header::AUTHORIZATION)
+                    .ok_or_else(|| refused("Authorization: Bearer <key> is missing"))?;
+                let key =
+                    given.as_bytes().strip_prefix(b"Bearer ").ok_or_else(|| refused("Authorization is not Bearer <key>"))?;
+                let key = app.keys.find(key).ok_or_else(|| refused("the key is not known"))?;
+                if key.role < needed(parts) {
+                    return Err(Problem::new(StatusCode::FORBIDDEN, "the key may not do this"));
+                }
+                key.bucket.take(now).map_err(Problem::too_often)?;
+                let own = if key.tenants.len() == 1 { key.tenants.first().cloned() } else { None };
+                let tenant = named.or(own).unwrap_or_default();
+                if !key.tenants.is_empty() && !key.tenants.contains(&tenant) {
+                    return Err(Problem::new(StatusCode::FORBIDDEN, "X-Tenant is not a tenant of the key"));
+                }
+                tenant
+            }
+        };
+        app.quota(&tenant).map_or(Ok(()), |bucket| bucket.take(now)).map_err(Problem::too_often)?;
         Ok(Self(tenant))
     }
+}
+
+/// What a call asks of a key.
+fn needed(parts: &Parts) -> Role {
+    let asks = parts.method == Method::GET || parts.method == Method::HEAD || parts.uri.path() == "/recommendations";
+    if asks { Role::Read } else { Role::Write }
 }
 
 fn named_tenant(headers: &HeaderMap) -> Result<Option<Tenant>, Problem> {

@@ -13,6 +13,8 @@ use nearcast_domain::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::keys::Empty;
+
 /// What is wrong with a request, or why it cannot be served now.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Problem {
@@ -40,6 +42,9 @@ pub struct Problem {
     allowed: Option<Cow<'static, str>>,
     #[serde(skip)]
     retry_after: Option<u32>,
+    /// How many calls fit at once, where there were too many.
+    #[serde(skip)]
+    limit: Option<u32>,
 }
 
 fn as_number<S: serde::Serializer>(status: &StatusCode, s: S) -> Result<S::Ok, S::Error> {
@@ -57,6 +62,7 @@ impl Problem {
             parameter: None,
             allowed: None,
             retry_after: None,
+            limit: None,
         }
     }
 
@@ -81,6 +87,13 @@ impl Problem {
         Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
+    /// A key or a tenant calls more often than its quota allows.
+    pub fn too_often(empty: Empty) -> Self {
+        let detail = "more calls than the quota allows";
+        let later = Self::new(StatusCode::TOO_MANY_REQUESTS, detail);
+        Self { retry_after: Some(empty.seconds), limit: Some(empty.limit), ..later }
+    }
+
     /// The same with another status.
     pub fn status(mut self, status: StatusCode) -> Self {
         (self.status, self.title) = (status, status.canonical_reason().unwrap_or("Error"));
@@ -96,12 +109,17 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, retry) = (self.status, self.retry_after);
+        let (status, retry, limit) = (self.status, self.retry_after, self.limit);
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            if let Some(limit) = limit {
+                headers.insert("ratelimit-limit", HeaderValue::from(limit));
+                headers.insert("ratelimit-remaining", HeaderValue::from(0));
+                headers.insert("ratelimit-reset", HeaderValue::from(seconds));
+            }
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

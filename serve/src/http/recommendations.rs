@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Request, State},
-    http::Uri,
+    http::{HeaderValue, Uri, header},
+    response::{IntoResponse, Response},
 };
 use nearcast_domain::{ItemId, decode::MAX_TEXT_BYTES, ids, ports::Token};
 use serde::Deserialize;
@@ -14,13 +15,14 @@ use utoipa::ToSchema;
 
 use super::{
     App, body,
+    envelope::Arrived,
     params::{Caller, Params, PathUser, id, out_of_range},
     problem::Problem,
 };
 use crate::{
     Query, Session,
     config::{Limits, MAX_BUDGET_MS, MAX_K},
-    recommend::Answer,
+    recommend::{Answer, Given},
 };
 
 const KNOWN: &[&str] = &["k", "top", "category", "exclude", "explain", "budget_ms", "after", "cache"];
@@ -50,10 +52,21 @@ pub async fn for_user(
     State(app): State<Arc<App>>,
     Caller(tenant): Caller,
     PathUser(user): PathUser,
+    Arrived(arrived): Arrived,
     uri: Uri,
-) -> Result<Json<Answer>, Problem> {
+) -> Result<Response, Problem> {
     let query = query(&app, &uri)?;
-    app.recommender.recommend(&tenant, &user, &query).await.map(Json).map_err(bad_token)
+    let given = app.recommender.respond(&tenant, &user, &query, arrived).await.map_err(bad_token)?;
+    Ok(match given {
+        Given::Bytes(bytes) => json(bytes),
+        Given::Answer(answer) => Json(answer).into_response(),
+    })
+}
+
+fn json(bytes: Bytes) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn bad_token(e: crate::recommend::BadToken) -> Problem {
@@ -126,6 +139,7 @@ pub struct SessionRequest {
 pub async fn for_session(
     State(app): State<Arc<App>>,
     Caller(tenant): Caller,
+    Arrived(arrived): Arrived,
     uri: Uri,
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
@@ -155,7 +169,7 @@ pub async fn for_session(
         after: asked.after.as_deref().map(token).transpose()?,
         cache: false,
     };
-    app.recommender.recommend_session(&tenant, &session, &query).await.map(Json).map_err(bad_token)
+    app.recommender.respond_session(&tenant, &session, &query, arrived).await.map(Json).map_err(bad_token)
 }
 
 async fn session_request(request: Request<Body>, limits: &Limits) -> Result<SessionRequest, Problem> {

@@ -2,7 +2,12 @@
 //!
 //! HTTP/1.1 only; TLS ends in front of it.
 
-use std::{io, pin::pin, time::Duration};
+use std::{
+    io,
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -17,6 +22,30 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::config::Limits;
+
+/// Connections that this process has open.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// How many connections are open.
+pub fn open_connections() -> usize {
+    OPEN.load(Ordering::Relaxed)
+}
+
+/// One of them, until it is dropped.
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// How long to wait when no connection can be accepted (out of file handles).
 const BREATHE: Duration = Duration::from_millis(50);
@@ -35,7 +64,9 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, cancel
             Ok((stream, _)) => {
                 let connection = connection(stream, router.clone(), limits, cancel.clone());
                 let cut = cut.clone();
+                let open = Open::new();
                 connections.spawn(async move {
+                    let _open = open;
                     tokio::select! {
                         () = connection => {}
                         () = cut.cancelled() => {}

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::App;
-use crate::recommend::{budget::by, items::Card};
+use crate::{memory::Card, recommend::budget::by};
 
 /// How long a call of these routes may take in all.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -117,7 +117,7 @@ pub async fn soon<T>(what: &'static str, call: impl Future<Output = StoreResult<
 pub async fn shown(app: &App, tenant: &Tenant, items: Vec<(ItemId, f32)>, missing: &mut Missing) -> Vec<ScoredItem> {
     let r = &app.recommender;
     let ids: Vec<ItemId> = items.iter().map(|(i, _)| i.clone()).collect();
-    let (cards, error) = r.items.cards(&*r.stores.ledger, tenant, &ids, |_| false, deadline()).await;
+    let (cards, error) = r.cards(tenant, &ids, deadline()).await;
     if let Some(e) = error {
         missing.or_default::<()>("ledger", Err(e));
     }

@@ -128,7 +128,7 @@ pub async fn one(
     let found = soon("ledger", r.stores.ledger.histories(&tenant, std::slice::from_ref(&user), limit, None)).await;
     let history = missing.or_default("ledger", found).into_iter().next().unwrap_or_default();
     let ids: Vec<ItemId> = history.engagements.iter().map(|e| e.item.clone()).collect();
-    let (cards, _) = r.items.cards(&*r.stores.ledger, &tenant, &ids, |_| false, deadline()).await;
+    let (cards, _) = r.cards(&tenant, &ids, deadline()).await;
     let engagements = history
         .engagements
         .into_iter()

@@ -3,31 +3,51 @@
 //! A source's scores count relative to its best candidate that is still in play, so that a source is not drowned by its
 //! scale. Sums run in the order of [`Source::ALL`].
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cell::RefCell, sync::Arc};
 
 use nearcast_domain::{ItemId, candidate::Source};
 
-use super::{answer::Reason, formulas::contribution, items::Card};
-use crate::config::Weights;
+use super::{answer::Reason, formulas::contribution, tally::Proposed};
+use crate::{
+    config::Weights,
+    memory::{Card, Catalogue},
+};
 
-/// A source's word for a candidate.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Voice {
-    /// Who.
-    pub source: Source,
-    /// The source's own score.
-    pub score: f32,
-    /// Through whom.
-    pub via: Vec<String>,
-}
+const SOURCES: usize = Source::ALL.len();
 
 /// An item and what speaks for it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// Which.
-    pub item: ItemId,
-    /// In the order of [`Source::ALL`].
-    pub voices: Vec<Voice>,
+    /// Its number.
+    pub item: u32,
+    /// Who spoke, a bit each.
+    spoke: u8,
+    score: [f32; SOURCES],
+}
+
+impl Candidate {
+    /// An item that one source named.
+    pub fn of(item: u32, source: Source) -> Self {
+        Self::new(source, &Proposed { item, score: 1.0 })
+    }
+
+    fn new(source: Source, p: &Proposed) -> Self {
+        let mut c = Self { item: p.item, spoke: 0, score: [0.0; SOURCES] };
+        c.hear(source, p);
+        c
+    }
+
+    fn hear(&mut self, source: Source, p: &Proposed) {
+        let s = source as usize;
+        self.spoke |= 1 << s;
+        self.score[s] = p.score;
+    }
+
+    /// Who spoke, in the order of [`Source::ALL`].
+    pub fn sources(&self) -> impl Iterator<Item = Source> + use<> {
+        let spoke = self.spoke;
+        Source::ALL.into_iter().filter(move |s| spoke & (1 << *s as usize) != 0)
+    }
 }
 
 /// A candidate that may be recommended.
@@ -43,97 +63,135 @@ pub struct Scored {
     pub card: Arc<Card>,
 }
 
-/// Brings the proposals of all sources together by item. `answers` must be in the order of [`Source::ALL`].
-pub fn merge(answers: impl IntoIterator<Item = (Source, Vec<nearcast_domain::candidate::Proposal>)>) -> Vec<Candidate> {
-    let mut places: HashMap<ItemId, usize> = HashMap::new();
-    let mut pool: Vec<Candidate> = Vec::new();
-    for (source, proposals) in answers {
-        for p in proposals {
-            let voice = Voice { source, score: p.score, via: p.via };
-            match places.get(&p.item) {
-                Some(place) => pool[*place].voices.push(voice),
-                None => {
-                    places.insert(p.item.clone(), pool.len());
-                    pool.push(Candidate { item: p.item, voices: vec![voice] });
+thread_local! {
+    /// Where an item stands in the pool: a stamp, and the place.
+    static PLACES: RefCell<(u32, Vec<(u32, u32)>)> = RefCell::default();
+}
+
+/// Brings the proposals of all sources together by item. They must come in the order of [`Source::ALL`].
+pub fn merge<'a>(answers: impl IntoIterator<Item = (Source, &'a [Proposed])>) -> Vec<Candidate> {
+    let mut pool: Vec<Candidate> = Vec::with_capacity(512);
+    PLACES.with_borrow_mut(|(stamp, places)| {
+        *stamp = stamp.wrapping_add(1);
+        if *stamp == 0 {
+            places.clear();
+            *stamp = 1;
+        }
+        for (source, proposals) in answers {
+            for p in proposals {
+                let at = p.item as usize;
+                if at >= places.len() {
+                    places.resize(at + 1, (0, 0));
+                }
+                if places[at].0 == *stamp {
+                    pool[places[at].1 as usize].hear(source, p);
+                } else {
+                    places[at] = (*stamp, pool.len() as u32);
+                    pool.push(Candidate::new(source, p));
                 }
             }
         }
-    }
+    });
     pool
 }
 
-/// Scores what the filters kept: best first, ties by id.
-pub fn score(kept: Vec<(Candidate, Arc<Card>)>, weights: &Weights, explain: bool) -> Vec<Scored> {
-    let mut best = [0.0_f32; Source::ALL.len()];
-    for voice in kept.iter().flat_map(|(c, _)| &c.voices) {
-        let b = &mut best[voice.source as usize];
-        *b = b.max(voice.score);
-    }
-    let spoke = Source::ALL.iter().filter(|s| best[**s as usize] > 0.0);
-    let total: f32 = spoke.map(|s| weights.of(*s)).sum();
-    let mut scored: Vec<Scored> = kept
-        .into_iter()
-        .map(|(candidate, card)| {
-            let parts: Vec<f32> =
-                candidate.voices.iter().map(|v| contribution(weights.of(v.source), v.score, best[v.source as usize])).collect();
-            let sum: f32 = parts.iter().sum();
-            Scored {
-                score: if total > 0.0 { sum / total } else { 0.0 },
-                reasons: reasons(candidate.voices, &parts, sum, explain),
-                item: candidate.item,
-                card,
-            }
-        })
-        .collect();
-    scored.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.item.cmp(&b.item)));
-    scored
+/// Brings candidates in the order in which sources named them: by the first source that spoke, its best first, ties by id.
+pub fn in_order(candidates: &mut [Candidate], catalogue: &Catalogue) {
+    let first = |c: &Candidate| c.spoke.trailing_zeros() as usize;
+    candidates.sort_by(|a, b| {
+        let (x, y) = (first(a), first(b));
+        let score = |c: &Candidate, s: usize| c.score.get(s).copied().unwrap_or(0.0);
+        x.cmp(&y).then_with(|| score(b, y).total_cmp(&score(a, x))).then_with(|| catalogue.id(a.item).cmp(catalogue.id(b.item)))
+    });
 }
 
-fn reasons(voices: Vec<Voice>, parts: &[f32], sum: f32, explain: bool) -> Vec<Reason> {
-    let mut reasons: Vec<Reason> = voices
-        .into_iter()
-        .zip(parts)
-        .filter(|(_, part)| **part > 0.0)
-        .map(|(v, part)| Reason { source: v.source, weight: part / sum, via: v.via, score: explain.then_some(v.score) })
-        .collect();
-    // Stable: equal shares keep the order of the sources.
-    reasons.sort_by(|a, b| b.weight.total_cmp(&a.weight));
-    reasons
+/// What the scores of a pool are made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    weights: Weights,
+    best: [f32; SOURCES],
+    total: f32,
+}
+
+impl Scale {
+    /// Of the candidates that the filters kept.
+    pub fn of(kept: &[Candidate], weights: &Weights) -> Self {
+        let mut best = [0.0_f32; SOURCES];
+        for candidate in kept {
+            for source in candidate.sources() {
+                let b = &mut best[source as usize];
+                *b = b.max(candidate.score[source as usize]);
+            }
+        }
+        let spoke = Source::ALL.iter().filter(|s| best[**s as usize] > 0.0);
+        let total: f32 = spoke.map(|s| weights.of(*s)).sum();
+        Self { weights: *weights, best, total }
+    }
+
+    fn part(&self, c: &Candidate, source: Source) -> f32 {
+        contribution(self.weights.of(source), c.score[source as usize], self.best[source as usize])
+    }
+
+    fn sum(&self, c: &Candidate) -> f32 {
+        c.sources().map(|s| self.part(c, s)).sum()
+    }
+
+    /// The score of a candidate.
+    pub fn score(&self, c: &Candidate) -> f32 {
+        if self.total > 0.0 { self.sum(c) / self.total } else { 0.0 }
+    }
+
+    /// Each source's share in a score, the strongest first; `through` names whom it came through.
+    pub fn reasons(&self, c: &Candidate, through: impl Fn(Source) -> Vec<String>, explain: bool) -> Vec<Reason> {
+        let sum = self.sum(c);
+        let parts = c.sources().map(|s| (s, self.part(c, s))).filter(|(_, part)| *part > 0.0);
+        let mut reasons: Vec<Reason> = parts
+            .map(|(source, part)| Reason {
+                source,
+                weight: part / sum,
+                via: through(source),
+                score: explain.then_some(c.score[source as usize]),
+            })
+            .collect();
+        // Stable: equal shares keep the order of the sources.
+        reasons.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        reasons
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use nearcast_domain::candidate::Proposal;
-
     use super::*;
 
-    fn proposal(item: &str, score: f32) -> Proposal {
-        Proposal { item: ItemId::trusted(item), score, via: Vec::new() }
+    fn proposed(item: u32, score: f32) -> Proposed {
+        Proposed { item, score }
     }
 
     #[test]
     fn shares_make_one_and_scores_do_not_depend_on_scale() {
         let weights = Weights { graph: 2.0, similar_users: 1.0, similar_text: 0.0, trending: 0.0, newest: 0.0 };
         let run = |scale: f32| {
-            let pool = merge([
-                (Source::Graph, vec![proposal("a", 10.0 * scale), proposal("b", 5.0 * scale)]),
-                (Source::SimilarUsers, vec![proposal("b", 0.2), proposal("c", 0.1)]),
-            ]);
-            score(pool.into_iter().map(|c| (c, Arc::default())).collect(), &weights, false)
+            let graph = [proposed(0, 10.0 * scale), proposed(1, 5.0 * scale)];
+            let users = [proposed(1, 0.2), proposed(2, 0.1)];
+            let pool = merge([(Source::Graph, &graph[..]), (Source::SimilarUsers, &users[..])]);
+            let scale = Scale::of(&pool, &weights);
+            pool.iter().map(|c| (c.item, scale.score(c), scale.reasons(c, |_| Vec::new(), false))).collect::<Vec<_>>()
         };
         let out = run(1.0);
-        assert_eq!(out.iter().map(|s| s.item.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(out.iter().map(|s| s.0).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(out, run(8.0));
         for s in &out {
-            assert!((s.reasons.iter().map(|r| r.weight).sum::<f32>() - 1.0).abs() < 1e-6);
+            assert!((s.2.iter().map(|r| r.weight).sum::<f32>() - 1.0).abs() < 1e-6);
         }
-        assert!((out[0].score - 2.0 / 3.0).abs() < 1e-6);
+        assert!((out[0].1 - 2.0 / 3.0).abs() < 1e-6 && out[0].1 >= out[1].1 && out[1].1 > out[2].1);
     }
 
     #[test]
-    fn ties_go_by_id() {
-        let pool = merge([(Source::Trending, vec![proposal("b", 1.0), proposal("a", 1.0)])]);
-        let out = score(pool.into_iter().map(|c| (c, Arc::default())).collect(), &Weights::default(), true);
-        assert_eq!((out[0].item.as_str(), out[0].reasons[0].score), ("a", Some(1.0)));
+    fn a_pool_after_another_begins_anew() {
+        for _ in 0..3 {
+            let one = [proposed(7, 1.0)];
+            let pool = merge([(Source::Trending, &one[..]), (Source::Newest, &one[..])]);
+            assert_eq!((pool.len(), pool[0].sources().collect::<Vec<_>>()), (1, vec![Source::Trending, Source::Newest]));
+        }
     }
 }

@@ -21,6 +21,11 @@ impl Budget {
         Self { start, end: start + total }
     }
 
+    /// Began when the request arrived.
+    pub fn since(start: Instant, total: Duration) -> Self {
+        Self { start, end: start + total }
+    }
+
     /// What is left of it, as a budget of its own.
     pub fn rest(&self) -> Self {
         let now = Instant::now();

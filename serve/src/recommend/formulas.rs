@@ -2,10 +2,6 @@
 //!
 //! Pure functions of their arguments: no store, no clock, no randomness. Sums run in the order of the input.
 
-use std::{collections::HashMap, sync::Arc};
-
-use nearcast_domain::{ItemId, candidate::Proposal};
-
 /// How many ids a proposal names in `via`.
 pub const VIA: usize = 3;
 
@@ -54,75 +50,9 @@ pub fn filler(newest_weight: f32, rank: usize, score_before: f32) -> f32 {
     (newest_weight / (rank + 1) as f32).min(score_before)
 }
 
-/// Adds up what speaks for items, and remembers through whom the most came.
-#[derive(Default)]
-pub struct Tally {
-    items: HashMap<ItemId, Sum>,
-}
-
-#[derive(Default)]
-struct Sum {
-    score: f64,
-    via: Vec<(f32, Arc<str>)>,
-}
-
-impl Tally {
-    /// Adds a voice for an item; voices at or below 0, or not finite, say nothing.
-    pub fn add(&mut self, item: &ItemId, voice: f32, via: &Arc<str>) {
-        if !(voice.is_finite() && voice > 0.0) {
-            return;
-        }
-        // Looked up before inserting: most items are there already, and a clone of the key would be wasted.
-        let sum = match self.items.get_mut(item) {
-            Some(sum) => sum,
-            None => self.items.entry(item.clone()).or_default(),
-        };
-        sum.score += f64::from(voice);
-        if sum.via.len() == VIA && sum.via[VIA - 1].0 >= voice {
-            return;
-        }
-        // Equal voices keep the order in which they were heard.
-        let at = sum.via.partition_point(|(v, _)| *v >= voice);
-        sum.via.insert(at, (voice, via.clone()));
-        sum.via.truncate(VIA);
-    }
-
-    /// The best proposals, at most so many: best first, ties by id.
-    pub fn proposals(self, most: usize) -> Vec<Proposal> {
-        let mut all: Vec<(ItemId, Sum)> = self.items.into_iter().collect();
-        let score = |s: &(ItemId, Sum)| s.1.score as f32;
-        let order = |a: &(ItemId, Sum), b: &(ItemId, Sum)| score(b).total_cmp(&score(a)).then_with(|| a.0.cmp(&b.0));
-        if all.len() > most && most > 0 {
-            all.select_nth_unstable_by(most - 1, order);
-        }
-        all.truncate(most);
-        all.sort_unstable_by(order);
-        let via = |sum: Sum| sum.via.into_iter().map(|(_, id)| id.as_ref().to_owned()).collect();
-        all.into_iter().map(|(item, sum)| Proposal { item, score: sum.score as f32, via: via(sum) }).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_strongest_voices_are_named() {
-        let mut t = Tally::default();
-        let item = ItemId::trusted("i");
-        for (voice, via) in [(0.1, "a"), (0.4, "b"), (0.3, "c"), (0.2, "d"), (f32::NAN, "e"), (-1.0, "f")] {
-            t.add(&item, voice, &via.into());
-        }
-        t.add(&ItemId::trusted("h"), 1.0, &"a".into());
-        for n in 0..100 {
-            t.add(&ItemId::trusted(format!("x{n:02}")), 1e-3, &"a".into());
-        }
-        let p = t.proposals(4);
-        assert_eq!((p.len(), p[2].item.as_str(), p[3].item.as_str()), (4, "x00", "x01"));
-        assert_eq!((p[0].item.as_str(), p[1].item.as_str()), ("h", "i"));
-        assert_eq!(p[1].via, ["b", "c", "d"]);
-        assert!((p[1].score - 1.0).abs() < 1e-6);
-    }
 
     #[test]
     fn formulas_at_their_edges() {

@@ -3,27 +3,29 @@
 //!
 //! Never fails: a store that is away costs its source, and what is left is answered. Waits for nothing past the budget.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use nearcast_domain::{
     ItemId, StoreResult, Tenant, Timestamp,
-    candidate::{Proposal, Source},
+    candidate::{Removal, Source},
 };
 
 use super::{
     Query, Recommender,
     answer::{Reason, Recommendation, RemovalName, Removed},
-    blend::{self, Candidate, Scored},
+    bits::Bits,
+    blend::{self, Candidate, Scale, Scored},
     budget::{Budget, by},
     degraded::{Degraded, LEDGER},
-    filters::{self, Pass, Rules, Verdict},
+    filters::{Rules, Verdict},
     formulas::{ASKED, WRITTEN, filler, trending_share},
-    items::Card,
     select,
-    sources::{self, Answering, Ask, Asker, FillFrom},
+    sources::{self, Answering, Ask, Asker, FillFrom, Found},
+    tally::{Proposed, best_first},
+    through::{Strongest, Through},
 };
-use crate::config::Weights;
+use crate::{config::Weights, memory::Card};
 
 /// The share of the budget after which filters are no longer waited for.
 const FILTERS_UNTIL: f64 = 0.82;
@@ -37,7 +39,7 @@ const VERIFY_MORE: usize = 10;
 pub struct Outcome {
     /// Best first.
     pub recommendations: Vec<Recommendation>,
-    /// Candidates that were removed, and why.
+    /// Candidates that were removed, and why; only where the caller wants to know.
     pub removed: Vec<Removed>,
     /// What did not answer.
     pub degraded: Degraded,
@@ -48,41 +50,59 @@ struct Run<'a> {
     on: &'a Recommender,
     ask: Ask<'a>,
     query: &'a Query,
-    exclude: HashSet<ItemId>,
+    exclude: Bits,
+    /// What the asker is known to have engaged with.
+    own: Bits,
+    /// Whether that is all they did, so that nobody need be asked.
+    own_whole: bool,
     now: Timestamp,
     budget: Budget,
     degraded: Degraded,
     /// Everything that was judged, so that nothing is proposed twice.
-    judged: HashSet<ItemId>,
+    judged: Bits,
     removed: Vec<Removed>,
     unverified: Vec<Candidate>,
+    /// Through whom each source came to its proposals, by source.
+    through: Vec<Through>,
 }
 
-/// All stages.
-pub async fn run(on: &Recommender, tenant: &Tenant, asker: Asker<'_>, query: &Query, budget: Budget) -> Outcome {
-    let mut exclude: HashSet<ItemId> = query.exclude.iter().cloned().collect();
-    if let Asker::Session(session) = asker {
-        exclude.extend(session.items.iter().cloned());
-    }
+/// All stages. `epochs` are those of the asker and of erasures, where they are known.
+pub async fn run(
+    on: &Recommender,
+    tenant: &Tenant,
+    asker: Asker<'_>,
+    query: &Query,
+    epochs: Option<(u64, u64)>,
+    budget: Budget,
+) -> Outcome {
+    let ask = Ask::new(on, tenant, asker, query, epochs, &budget);
+    let session = if let Asker::Session(session) = asker { session.items.as_slice() } else { &[] };
+    let exclude = ask.mem.numbers(query.exclude.iter().chain(session)).into_iter().collect();
     let mut run = Run {
         on,
-        ask: Ask::new(on, tenant, asker, query.category.as_ref(), &budget),
+        ask,
         query,
         exclude,
+        own: Bits::default(),
+        own_whole: false,
         now: Timestamp::now(),
         budget,
         degraded: Degraded::default(),
-        judged: HashSet::new(),
+        judged: Bits::default(),
         removed: Vec::new(),
         unverified: Vec::new(),
+        through: Vec::new(),
     };
-    let proposals = run.ask_sources().await;
-    let best = run.best_of_each(proposals);
-    let pool = blend::merge(best);
+    let mut found = run.ask_sources().await;
+    run.best_of_each(&mut found);
+    let pool = blend::merge(found.iter().map(|(s, f)| (*s, f.proposals.as_slice())));
     let kept = run.filter(pool).await;
     let weights = run.weights().await;
-    let scored = blend::score(kept, &weights, query.explain);
-    let sure = run.verify(scored, select::look_at(query.k, on.config.diversity)).await;
+    run.through = Source::ALL
+        .iter()
+        .map(|s| found.iter_mut().find(|(of, _)| of == s).map(|(_, f)| std::mem::take(&mut f.through)).unwrap_or_default())
+        .collect();
+    let sure = run.score(kept, &weights, select::look_at(query.k, on.config.diversity)).await;
     let mut chosen = select::select(sure, query.k, on.config.diversity);
     run.fill(&mut chosen).await;
     Outcome { recommendations: chosen.into_iter().map(recommendation).collect(), removed: run.removed, degraded: run.degraded }
@@ -90,68 +110,68 @@ pub async fn run(on: &Recommender, tenant: &Tenant, asker: Asker<'_>, query: &Qu
 
 impl Run<'_> {
     /// Stage 1: every source at once, each until its share of the budget is over.
-    async fn ask_sources(&mut self) -> Vec<(Source, Vec<Proposal>)> {
-        let deadline = self.budget.at(self.on.config.sources.share);
-        let (ask, weights) = (&self.ask, &self.on.config.weights);
+    async fn ask_sources(&mut self) -> Vec<(Source, Found)> {
+        let (ask, weights, figures) = (&self.ask, &self.on.config.weights, &self.on.figures);
         let asked = self.on.sources.iter().filter(|s| weights.of(s.source()) > 0.0).map(|source| async move {
             let begun = Instant::now();
-            let answer = by(deadline, source.source().name(), source.propose(ask)).await;
-            let name = source.source().name();
-            metrics::histogram!("nearcast_source_duration_seconds", "source" => name).record(begun.elapsed());
+            let answer = by(ask.deadline, source.source().name(), source.propose(ask)).await;
+            figures.source(source.source(), begun.elapsed(), answer.is_ok());
             (source.source(), answer)
         });
-        let answers: Vec<(Source, StoreResult<Vec<Proposal>>)> = join_all(asked).await;
-        let mut proposals = Vec::with_capacity(answers.len());
+        let answers: Vec<(Source, StoreResult<Found>)> = join_all(asked).await;
+        let mut found = Vec::with_capacity(answers.len());
         for (source, answer) in answers {
             match answer {
-                Ok(found) => proposals.push((source, found)),
+                Ok(f) => found.push((source, f)),
                 Err(e) => {
                     self.degraded.add(source.name(), &e);
                     if source == Source::Trending {
-                        proposals.push((source, self.remembered_trending().await));
+                        let last = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await;
+                        found.push((source, Found::risen(&self.ask, &last)));
                     }
                 }
             }
         }
-        proposals
+        found
     }
 
-    /// Stage 2: the best of each source. What the graph knows to be the asker's own is taken out before, so that it fills no
+    /// Stage 2: the best of each source. What is known to be the asker's own is taken out before, so that it fills no
     /// place that another could have.
-    fn best_of_each(&mut self, proposals: Vec<(Source, Vec<Proposal>)>) -> Vec<(Source, Vec<Proposal>)> {
-        let own = self.ask.own_if_known().filter(|_| self.ask.user.is_some() && !self.on.config.recommend_engaged);
-        let own: HashSet<&ItemId> = own.iter().flat_map(|own| own.iter().map(|o| &o.item)).collect();
-        let mut known: Vec<(Source, Vec<Proposal>)> = Vec::new();
-        let mut best = Vec::with_capacity(proposals.len());
-        for (source, mut found) in proposals {
-            if !own.is_empty() {
-                let theirs = found.extract_if(.., |p| own.contains(&p.item)).collect();
-                known.push((source, theirs));
+    fn best_of_each(&mut self, found: &mut [(Source, Found)]) {
+        if self.ask.user.is_some()
+            && !self.on.config.recommend_engaged
+            && let Some(own) = self.ask.own_if_known()
+        {
+            self.own_whole = own.whole();
+            self.own = own.own.iter().map(|o| o.item).collect();
+        }
+        let mut known: Vec<(Source, Vec<Proposed>)> = Vec::new();
+        for (source, found) in found {
+            if !self.own.is_empty() {
+                let theirs = found.proposals.extract_if(.., |p| self.own.contains(p.item));
+                if self.query.explain { known.push((*source, theirs.collect())) } else { theirs.for_each(drop) }
             }
-            found.truncate(self.on.config.sources.candidates);
-            best.push((source, found));
+            found.proposals.truncate(self.on.config.sources.candidates);
         }
-        for candidate in blend::merge(known) {
-            let excluded = self.exclude.contains(&candidate.item);
-            let why = if excluded { RemovalName::Excluded } else { RemovalName::Engaged };
-            self.judged.insert(candidate.item.clone());
-            self.removed.push(removed(&candidate, why));
+        for candidate in blend::merge(known.iter().map(|(s, p)| (*s, p.as_slice()))) {
+            let excluded = self.exclude.contains(candidate.item);
+            self.judged.insert(candidate.item);
+            self.remove(&candidate, if excluded { RemovalName::Excluded } else { RemovalName::Engaged });
         }
-        best
     }
 
-    /// What rose when that could last be read.
-    async fn remembered_trending(&self) -> Vec<Proposal> {
-        let list = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await;
-        let first = list.items.iter().take(self.on.config.sources.trending);
-        first.map(|(item, score)| Proposal { item: item.clone(), score: *score, via: Vec::new() }).collect()
+    fn remove(&mut self, candidate: &Candidate, reason: RemovalName) {
+        if self.query.explain {
+            let item_id = self.ask.mem.catalogue().id(candidate.item).clone();
+            self.removed.push(Removed { item_id, reason, sources: candidate.sources().collect() });
+        }
     }
 
     /// The weights of the blend: the configured ones, trending's times what fits the tenant and the person.
     async fn weights(&self) -> Weights {
         let config = &self.on.config;
         let fitted = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await.share;
-        let own = self.ask.own_if_known().map_or(0, |own| own.len());
+        let own = self.ask.own_if_known().map_or(0, |own| own.own.len());
         // Words say what is wanted, too: a newcomer is who did neither.
         let own = match (self.ask.has_vector(), self.ask.user) {
             (true, Some(_)) => own.max(WRITTEN),
@@ -162,62 +182,150 @@ impl Run<'_> {
         Weights { trending: config.weights.trending * share, ..config.weights }
     }
 
-    /// Stage 4: keeps who may be recommended as far as this process remembers, takes down why the others may not.
-    async fn filter(&mut self, pool: Vec<Candidate>) -> Vec<(Candidate, Arc<Card>)> {
-        let items: Vec<ItemId> = pool.iter().map(|c| c.item.clone()).collect();
-        let verdicts = self.judge(Pass::Sift, &items).await;
-        self.judged.extend(items);
-        let mut kept = Vec::with_capacity(pool.len());
-        for (candidate, verdict) in pool.into_iter().zip(verdicts) {
-            match verdict {
-                Verdict::Keep(card) => kept.push((candidate, card)),
-                Verdict::Remove(why) => self.removed.push(removed(&candidate, why.into())),
-                Verdict::Unverified => self.unverified.push(candidate),
-            }
-        }
-        kept
+    fn rules(&self) -> Rules<'_> {
+        Rules { exclude: &self.exclude, engaged: &self.own, category: self.query.category.as_ref(), now: self.now }
     }
 
-    /// Stage 6: the best `wanted` of these whom the ledger, asked now, allows.
-    async fn verify(&mut self, scored: Vec<Scored>, wanted: usize) -> Vec<Scored> {
+    /// Stage 4: keeps who may be recommended as far as this process remembers, takes down why the others may not. A card that allows an
+    /// item may be of any age here; one that forbids it is read again.
+    async fn filter(&mut self, mut pool: Vec<Candidate>) -> Vec<Candidate> {
+        let (mut verdicts, missing) = self.judge(&pool);
+        if !missing.is_empty() && !self.degraded.holds(LEDGER) {
+            let until = self.budget.at(FILTERS_UNTIL);
+            if let Err(e) = self.ask.loads().read_cards(&self.ask.mem, missing, until).await {
+                self.degraded.add(LEDGER, &e);
+            }
+            verdicts = self.judge(&pool).0;
+        }
+        let mut verdicts = verdicts.into_iter();
+        pool.retain(|candidate| {
+            self.judged.insert(candidate.item);
+            match verdicts.next() {
+                Some(Verdict::Keep) => return true,
+                Some(Verdict::Remove(why)) => self.remove(candidate, why.into()),
+                Some(Verdict::Unverified) | None => self.unverified.push(*candidate),
+            }
+            false
+        });
+        pool
+    }
+
+    /// Verdicts by what is remembered, and the items whose cards are to be read first.
+    fn judge(&self, pool: &[Candidate]) -> (Vec<Verdict>, Vec<u32>) {
+        let rules = self.rules();
+        let (mut verdicts, mut missing) = (Vec::with_capacity(pool.len()), Vec::new());
+        self.ask.mem.each_card(pool.iter().map(|c| c.item), |item, seen| {
+            let verdict = match seen {
+                Some(seen) if seen.plain && rules.category.is_none() => rules.judge_plain(item),
+                _ => rules.judge(item, seen.map(|s| s.card)),
+            };
+            if !seen.is_some_and(|s| s.fresh || s.plain && rules.category.is_none() || rules.allows(s.card).is_ok()) {
+                missing.push(item);
+            }
+            verdicts.push(verdict);
+        });
+        (verdicts, missing)
+    }
+
+    /// Stages 5 and 6: the best `wanted` whom fresh cards and the ledger allow.
+    async fn score(&mut self, kept: Vec<Candidate>, weights: &Weights, wanted: usize) -> Vec<Scored> {
+        let scale = Scale::of(&kept, weights);
+        // By place in `kept`.
+        let mut ranked: Vec<(f32, u32)> = kept.iter().zip(0..).map(|(c, place)| (scale.score(c), place)).collect();
+        let portion = wanted + VERIFY_MORE;
         let mut sure: Vec<Scored> = Vec::with_capacity(wanted);
-        let mut rest = scored.into_iter();
-        while sure.len() < wanted {
-            let some: Vec<Scored> = rest.by_ref().take(wanted + VERIFY_MORE).collect();
-            if some.is_empty() {
-                break;
+        let mut rest = ranked.as_mut_slice();
+        while sure.len() < wanted && !rest.is_empty() {
+            {
+                let catalogue = self.ask.mem.catalogue();
+                best_first(rest, portion, |place| catalogue.id(kept[place as usize].item));
             }
-            let items: Vec<ItemId> = some.iter().map(|s| s.item.clone()).collect();
-            for (mut s, verdict) in some.into_iter().zip(self.judge(Pass::Verify, &items).await) {
-                let why = match verdict {
-                    Verdict::Keep(card) => {
-                        s.card = card;
-                        sure.push(s);
-                        continue;
-                    }
-                    Verdict::Remove(why) => why.into(),
-                    Verdict::Unverified => RemovalName::Unverified,
+            let (some, others) = rest.split_at_mut(portion.min(rest.len()));
+            rest = others;
+            let some: Vec<(f32, Candidate)> = some.iter().map(|(score, place)| (*score, kept[*place as usize])).collect();
+            let items: Vec<u32> = some.iter().map(|(_, c)| c.item).collect();
+            let (through, explain, mem) = (std::mem::take(&mut self.through), self.query.explain, self.ask.mem.clone());
+            let strongest: Vec<Strongest> =
+                through.iter().zip(Source::ALL).map(|(t, s)| t.strongest(self.on.recency_of(s), &items)).collect();
+            let via = |source: Source, item: u32| -> Vec<String> {
+                let Some((t, best)) = through.get(source as usize).zip(strongest.get(source as usize)) else {
+                    return Vec::new();
                 };
-                let sources = s.reasons.iter().map(|r| r.source).collect();
-                self.removed.push(Removed { item_id: s.item, reason: why, sources });
-            }
+                let catalogue = mem.catalogue();
+                best.get(&item).into_iter().flatten().filter_map(|(_, place)| t.name(*place, &catalogue)).collect()
+            };
+            self.verify(some, &mut sure, |c| scale.reasons(c, |source| via(source, c.item), explain)).await;
+            self.through = through;
         }
         sure.truncate(wanted);
         sure
     }
 
-    async fn judge(&mut self, pass: Pass, items: &[ItemId]) -> Vec<Verdict> {
-        let rules = Rules {
-            exclude: &self.exclude,
-            category: self.query.category.as_ref(),
-            now: self.now,
-            ledger_ok: !self.degraded.holds(LEDGER),
+    /// Moves to `sure` those of `some` whom fresh cards and the ledger allow.
+    async fn verify(
+        &mut self,
+        some: Vec<(f32, Candidate)>,
+        sure: &mut Vec<Scored>,
+        reasons: impl Fn(&Candidate) -> Vec<Reason>,
+    ) {
+        let items: Vec<u32> = some.iter().map(|(_, c)| c.item).collect();
+        let until = self.budget.at(FILTERS_UNTIL);
+        let ledger_ok = !self.degraded.holds(LEDGER);
+        let loads = self.ask.loads();
+        let cards = async {
+            match ledger_ok {
+                true => loads.cards(&self.ask.mem, &items, |_| false, until).await,
+                // Memory answers at once.
+                false => (self.ask.mem.look_at_cards(&items, |_| true).0, None),
+            }
         };
-        let (verdicts, error) = filters::judge(&self.ask, &rules, pass, items, self.budget.at(FILTERS_UNTIL)).await;
-        if let Some(e) = error.filter(|_| rules.ledger_ok) {
+        let ((cards, cards_failed), engaged) = join(cards, self.engaged(&items, ledger_ok)).await;
+        let (engaged, engaged_failed) = match engaged {
+            Ok(engaged) => (engaged, None),
+            Err(e) => (Vec::new(), Some(e)),
+        };
+        if let Some(e) = cards_failed.or(engaged_failed).filter(|_| ledger_ok) {
             self.degraded.add(LEDGER, &e);
         }
-        verdicts
+        for (place, ((score, candidate), card)) in some.into_iter().zip(cards).enumerate() {
+            let verdict = match engaged.get(place) {
+                Some(true) if !self.exclude.contains(candidate.item) => Verdict::Remove(Removal::Engaged),
+                _ => self.rules().judge(candidate.item, card.as_deref()),
+            };
+            let why = match verdict {
+                Verdict::Keep => {
+                    let item = self.ask.mem.catalogue().id(candidate.item).clone();
+                    let card: Arc<Card> = card.unwrap_or_default();
+                    sure.push(Scored { item, score, reasons: reasons(&candidate), card });
+                    continue;
+                }
+                Verdict::Remove(why) => why.into(),
+                Verdict::Unverified => RemovalName::Unverified,
+            };
+            if self.query.explain {
+                let sources = reasons(&candidate).iter().map(|r| r.source).collect();
+                let item_id = self.ask.mem.catalogue().id(candidate.item).clone();
+                self.removed.push(Removed { item_id, reason: why, sources });
+            }
+        }
+    }
+
+    /// For each item, whether the asker engaged with it: the ledger's word, where what is known of them is not all. Empty where nobody
+    /// need be asked.
+    async fn engaged(&self, items: &[u32], ledger_ok: bool) -> StoreResult<Vec<bool>> {
+        let Some(user) = self.ask.user.filter(|_| !self.on.config.recommend_engaged && ledger_ok) else {
+            return Ok(Vec::new());
+        };
+        if self.own_whole && self.ask.mem.exclusive() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<ItemId> = {
+            let catalogue = self.ask.mem.catalogue();
+            items.iter().map(|i| catalogue.id(*i).clone()).collect()
+        };
+        let (ledger, tenant, user) = (self.on.stores.ledger.clone(), self.ask.tenant.clone(), user.clone());
+        let work = async move { ledger.engaged(&tenant, &user, &ids).await };
+        self.on.late.run(self.budget.at(FILTERS_UNTIL), "ledger", work).await
     }
 
     /// Stage 8: while the answer is not full, goes on with what rises, what is new, and the catalogue; at the very last,
@@ -238,38 +346,39 @@ impl Run<'_> {
                     self.degraded.add(LEDGER, &e);
                 }
             }
-            let voice = |item| {
-                let voices = vec![blend::Voice { source: filling.source, score: 1.0, via: Vec::new() }];
-                Candidate { item, voices }
-            };
-            let pool = filling.items.into_iter().map(voice).collect();
-            let kept = self.filter(pool).await;
-            let fillers = kept.into_iter().map(|(c, card)| self.filled(1.0, 0, c.item, filling.source, card)).collect();
-            for s in self.verify(fillers, self.query.k - chosen.len()).await {
-                let before = chosen.last().map_or(1.0, |s| s.score);
-                chosen.push(self.filled(before, chosen.len(), s.item, filling.source, s.card));
+            let pool = filling.items.into_iter().map(|item| Candidate::of(item, filling.source)).collect();
+            let mut fillers = self.filter(pool).await.into_iter().peekable();
+            let reason = |_: &Candidate| vec![Reason { source: filling.source, weight: 1.0, via: Vec::new(), score: None }];
+            let wanted = self.query.k - chosen.len();
+            let mut sure = Vec::with_capacity(wanted);
+            while sure.len() < wanted && fillers.peek().is_some() {
+                let some = fillers.by_ref().take(wanted + VERIFY_MORE).map(|c| (0.0, c)).collect();
+                self.verify(some, &mut sure, reason).await;
+            }
+            for s in sure.into_iter().take(wanted) {
+                self.push(chosen, s);
             }
         }
         if chosen.is_empty() {
-            for candidate in std::mem::take(&mut self.unverified).into_iter().take(self.query.k) {
-                let source = candidate.voices.first().map_or(Source::Newest, |v| v.source);
-                let before = chosen.last().map_or(1.0, |s| s.score);
-                chosen.push(self.filled(before, chosen.len(), candidate.item, source, Arc::default()));
+            let mut unverified = std::mem::take(&mut self.unverified);
+            blend::in_order(&mut unverified, &self.ask.mem.catalogue());
+            for candidate in unverified.into_iter().take(self.query.k) {
+                let source = candidate.sources().next().unwrap_or(Source::Newest);
+                let item = self.ask.mem.catalogue().id(candidate.item).clone();
+                let reasons = vec![Reason { source, weight: 1.0, via: Vec::new(), score: None }];
+                self.push(chosen, Scored { item, score: 0.0, reasons, card: Arc::default() });
             }
         }
-        let unverified = std::mem::take(&mut self.unverified);
-        self.removed.extend(unverified.iter().map(|c| removed(c, RemovalName::Unverified)));
+        for candidate in std::mem::take(&mut self.unverified) {
+            self.remove(&candidate, RemovalName::Unverified);
+        }
     }
 
-    fn filled(&self, before: f32, rank: usize, item: ItemId, source: Source, card: Arc<Card>) -> Scored {
-        let reason = Reason { source, weight: 1.0, via: Vec::new(), score: None };
-        Scored { score: filler(self.on.config.weights.newest, rank, before), item, reasons: vec![reason], card }
+    fn push(&self, chosen: &mut Vec<Scored>, filled: Scored) {
+        let before = chosen.last().map_or(1.0, |s| s.score);
+        let score = filler(self.on.config.weights.newest, chosen.len(), before);
+        chosen.push(Scored { score, ..filled });
     }
-}
-
-fn removed(candidate: &Candidate, reason: RemovalName) -> Removed {
-    let sources = candidate.voices.iter().map(|v| v.source).collect();
-    Removed { item_id: candidate.item.clone(), reason, sources }
 }
 
 fn recommendation(s: Scored) -> Recommendation {

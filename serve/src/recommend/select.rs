@@ -49,7 +49,7 @@ mod tests {
     use nearcast_domain::ItemId;
 
     use super::*;
-    use crate::recommend::items::Card;
+    use crate::memory::Card;
 
     fn scored(item: &str, score: f32, category: &str) -> Scored {
         let card = Arc::new(Card { categories: vec![category.into()], ..Card::default() });

@@ -6,10 +6,10 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use moka::future::Cache;
@@ -17,13 +17,19 @@ use nearcast_domain::{
     ErrorKind, ItemId, StoreError, StoreResult, Tenant,
     ports::{EngagementRead, ItemState, LedgerRead, TrendFit, TrendingQuery},
 };
-use tokio::time::timeout;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 
-use crate::config::SourceLimits;
+use crate::{
+    config::SourceLimits,
+    memory::{Late, TenantMemory},
+};
 
 /// A tenant and a category.
 type Key = (Tenant, Option<Arc<str>>);
@@ -38,12 +44,38 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const REST: u32 = 20;
 
 /// What rises.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Default)]
 pub struct Rising {
     /// The strongest first, each above 0.
     pub items: Vec<(ItemId, f32)>,
     /// How much trending should weigh beside the other sources, 0 to 1: what fits the tenant.
     pub share: f32,
+    /// The same by number, and in whose numbers.
+    numbered: Mutex<Option<(Weak<TenantMemory>, Numbered)>>,
+}
+
+/// Items by number, with scores.
+pub type Numbered = Arc<[(u32, f32)]>;
+
+impl Rising {
+    /// A list.
+    pub fn new(items: Vec<(ItemId, f32)>, share: f32) -> Self {
+        Self { items, share, numbered: Mutex::default() }
+    }
+
+    /// The list in the numbers of a memory.
+    pub fn numbered(&self, mem: &Arc<TenantMemory>) -> Numbered {
+        let mut numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, list)) = &*numbered
+            && std::ptr::eq(of.as_ptr(), Arc::as_ptr(mem))
+        {
+            return list.clone();
+        }
+        let numbers = mem.numbers(self.items.iter().map(|(i, _)| i));
+        let list: Numbered = numbers.into_iter().zip(&self.items).map(|(n, (_, s))| (n, *s)).collect();
+        *numbered = Some((Arc::downgrade(mem), list.clone()));
+        list
+    }
 }
 
 /// The lists.
@@ -68,9 +100,9 @@ struct Reader {
 #[derive(Default)]
 struct Slot {
     state: Mutex<State>,
-    /// Whoever reads holds it.
-    turn: tokio::sync::Mutex<()>,
     refreshing: AtomicBool,
+    /// Told when reading has ended, well or not.
+    read: Notify,
 }
 
 #[derive(Default, Clone)]
@@ -83,8 +115,15 @@ struct State {
 #[derive(Clone)]
 struct Known {
     rising: Arc<Rising>,
-    at: Instant,
+    /// When it was read; `None`: in an earlier life of the process.
+    at: Option<Instant>,
     took: Duration,
+}
+
+impl Known {
+    fn age(&self) -> Duration {
+        self.at.map_or(Duration::MAX, |at| at.elapsed())
+    }
 }
 
 impl Slot {
@@ -120,7 +159,7 @@ impl Shelf {
         let key = (tenant.clone(), category.cloned());
         let slot = self.slots.get_with_by_ref(&key, async { Arc::default() }).await;
         let State { last, failed } = slot.state().clone();
-        let age = last.as_ref().map(|k| k.at.elapsed());
+        let age = last.as_ref().map(Known::age);
         if let (Some(known), Some(age)) = (&last, age)
             && age < self.fresh.max(known.took * REST)
         {
@@ -129,21 +168,24 @@ impl Shelf {
         if let Some(known) = last.filter(|_| age.is_some_and(|a| a < self.tolerated)) {
             self.read_in_background(key, &slot);
             return match failed {
-                Some((at, e)) if at > known.at => Err(e),
+                Some((at, e)) if Some(at) > known.at => Err(e),
                 _ => Ok(known.rising),
             };
         }
         if let Some((_, e)) = failed.filter(|(at, _)| at.elapsed() < self.fresh) {
             return Err(e);
         }
-        let turn = slot.turn.lock().await;
-        // Somebody else may have read it in the meantime.
-        if let Some(known) = slot.state().last.clone().filter(|k| k.at.elapsed() < self.fresh) {
-            return Ok(known.rising);
+        // One reads for all, and goes on when nobody waits any more.
+        let begun = Instant::now();
+        let read = slot.read.notified();
+        self.read_in_background(key, &slot);
+        read.await;
+        let State { last, failed } = slot.state().clone();
+        match (last, failed) {
+            (Some(known), _) if known.at.is_some_and(|at| at >= begun) || known.age() < self.fresh => Ok(known.rising),
+            (_, Some((_, e))) => Err(e),
+            _ => Err(StoreError::new(ErrorKind::Unavailable, "engagement", "trending was not read")),
         }
-        let read = self.reader.read(&key, &slot).await;
-        drop(turn);
-        read
     }
 
     fn read_in_background(&self, key: Key, slot: &Arc<Slot>) {
@@ -152,10 +194,7 @@ impl Shelf {
         }
         let (reader, slot, stop) = (self.reader.clone(), slot.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            let read = timeout(PATIENCE, async {
-                let _turn = slot.turn.lock().await;
-                reader.read(&key, &slot).await
-            });
+            let read = timeout(PATIENCE, reader.read(&key, &slot));
             tokio::select! {
                 () = stop.cancelled() => {}
                 read = read => if read.is_err() {
@@ -163,6 +202,7 @@ impl Shelf {
                 },
             }
             slot.refreshing.store(false, Ordering::Release);
+            slot.read.notify_waiters();
         });
     }
 
@@ -178,17 +218,39 @@ impl Shelf {
         Arc::default()
     }
 
-    /// The newest items, read now.
+    /// The newest items, read now; remembered also when the request no longer waits for them.
     pub async fn newest(
         &self,
-        ledger: &dyn LedgerRead,
+        late: &Late,
+        ledger: &Arc<dyn LedgerRead>,
         tenant: &Tenant,
         category: Option<&Arc<str>>,
+        deadline: Instant,
     ) -> StoreResult<Vec<ItemState>> {
-        let states = ledger.newest_items(tenant, category.map(AsRef::as_ref), NEWEST_DEPTH).await?;
-        let ids = Arc::new(states.iter().map(|s| s.item.item_id.clone()).collect());
-        self.newest.insert((tenant.clone(), category.cloned()), ids).await;
-        Ok(states)
+        let (ledger, kept) = (ledger.clone(), self.newest.clone());
+        let (tenant, category) = (tenant.clone(), category.cloned());
+        let work = async move {
+            let states = ledger.newest_items(&tenant, category.as_deref(), NEWEST_DEPTH).await?;
+            let ids = Arc::new(states.iter().map(|s| s.item.item_id.clone()).collect());
+            kept.insert((tenant, category), ids).await;
+            Ok(states)
+        };
+        late.run(deadline, "ledger", work).await
+    }
+
+    /// Takes down what an earlier life of the process last knew.
+    pub async fn recall(&self, tenant: &Tenant, rising: Rising, newest: Vec<ItemId>) {
+        let slot: Arc<Slot> = self.slots.get_with((tenant.clone(), None), async { Arc::default() }).await;
+        {
+            let mut state = slot.state();
+            if state.last.is_none() {
+                state.last = Some(Known { rising: Arc::new(rising), at: None, took: Duration::ZERO });
+            }
+        }
+        let key = (tenant.clone(), None);
+        if self.newest.get(&key).await.is_none() {
+            self.newest.insert(key, Arc::new(newest)).await;
+        }
     }
 
     /// The newest items when they could last be read.
@@ -206,7 +268,7 @@ impl Reader {
         match self.fetch(tenant, category.as_ref()).await {
             Ok(rising) => {
                 let rising = Arc::new(rising);
-                let known = Known { rising: rising.clone(), at: Instant::now(), took: begun.elapsed() };
+                let known = Known { rising: rising.clone(), at: Some(Instant::now()), took: begun.elapsed() };
                 *slot.state() = State { last: Some(known), failed: None };
                 Ok(rising)
             }
@@ -226,6 +288,6 @@ impl Reader {
         };
         let found = self.engagement.trending(tenant, query).await?;
         let items = found.into_iter().map(|(i, s)| (i, s as f32)).filter(|(_, s)| s.is_finite() && *s > 0.0).collect();
-        Ok(Rising { items, share: (fit.share as f32).clamp(0.0, 1.0) })
+        Ok(Rising::new(items, (fit.share as f32).clamp(0.0, 1.0)))
     }
 }

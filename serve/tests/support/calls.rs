@@ -1,13 +1,13 @@
 //! Calls to a router without a network.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::{Request, Response, StatusCode, header},
 };
-use nearcast_serve::{Recommender, ServeConfig, http::router_of};
+use nearcast_serve::{Freshness, Memory, Recommender, ServeConfig, http::router_of};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -32,7 +32,10 @@ pub struct Answered {
 
 impl Caller {
     pub fn new(fakes: Arc<Fakes>, config: ServeConfig) -> Self {
-        let recommender = Arc::new(Recommender::new(fakes.stores(), config).unwrap());
+        // Others write the world: what was read is fresh for a moment only.
+        let freshness = Freshness::Shared { max_age: Duration::from_millis(config.items.fresh_ms) };
+        let stores = fakes.stores(Memory::new(freshness, &config.items));
+        let recommender = Arc::new(Recommender::new(stores, config).unwrap());
         let shutdown = CancellationToken::new();
         let router = router_of(recommender.clone(), shutdown.clone());
         Self { fakes, recommender, router, shutdown }

@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use nearcast_domain::{ErrorKind, StoreError, StoreResult, testing::embedder::WordEmbedder};
-use nearcast_serve::Stores;
+use nearcast_domain::{ErrorKind, StoreError, StoreResult, ports::Unguarded, testing::embedder::WordEmbedder};
+use nearcast_serve::{Memory, Stores};
 
 pub use calls::Caller;
 pub use world::World;
@@ -30,6 +30,8 @@ pub enum Fault {
     Hang,
     /// Answers late.
     Slow(Duration),
+    /// Fails after a while.
+    After(Duration, ErrorKind),
 }
 
 /// What a failing store says: must not be seen outside.
@@ -64,13 +66,17 @@ impl Fakes {
             Some(Fault::Error) => return Err(StoreError::new(ErrorKind::Unavailable, store, SECRET)),
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
+            Some(Fault::After(time, kind)) => {
+                tokio::time::sleep(time).await;
+                return Err(StoreError::new(kind, store, SECRET));
+            }
             None => tokio::task::yield_now().await,
         }
         answer(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// All ports of it.
-    pub fn stores(self: &Arc<Self>) -> Stores {
+    pub fn stores(self: &Arc<Self>, memory: Memory) -> Stores {
         Stores {
             ledger: self.clone(),
             vectors: self.clone(),
@@ -81,6 +87,8 @@ impl Fakes {
             sink: self.clone(),
             progress: self.clone(),
             dead_letters: self.clone(),
+            memory: Arc::new(memory),
+            states: Arc::new(Unguarded),
         }
     }
 }

@@ -264,6 +264,7 @@ impl ResponseCache for Fakes {
 
     async fn put(&self, key: &str, answer: CachedAnswer, _: Duration) -> StoreResult<()> {
         self.call("cache", |w| {
+            *w.calls.entry("cache.put").or_default() += 1;
             w.cache.insert(key.to_owned(), answer);
             Ok(())
         })

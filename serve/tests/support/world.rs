@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use nearcast_domain::{
     EventId, ItemId, Tenant, Timestamp, UserId, Vector,
     event::{Event, Item},
-    ports::{CachedAnswer, DeadLetter, Edge, EngagedEvent, History, ItemState, MessageEvent, Neighbour},
+    ports::{CachedAnswer, DeadLetter, Edge, EngagedEvent, History, ItemState, MessageEvent, Neighbour, erasures},
     profile::{ProfileRule, Trace},
     taste::{MESSAGE_KIND, Taste},
     testing::embedder::WordEmbedder,
@@ -82,6 +82,7 @@ impl World {
             }
             Event::Engagement(e) => self.engage(&tenant, &e.user_id, &e.item_id, &e.kind, e.value, e.timestamp),
             Event::Erasure(e) => {
+                *self.epochs.entry((tenant.clone(), erasures())).or_default() += 1;
                 self.histories.remove(&(tenant, e.user_id));
             }
         }

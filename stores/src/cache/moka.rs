@@ -61,9 +61,10 @@ impl MokaCache {
 }
 
 impl Default for MokaCache {
-    /// 32 MiB of answers and the epochs of 100,000 users.
+    /// 128 MiB of answers at most and the epochs of 100,000 users: with 100,000 users of whom some ask far more often than others
+    /// (Zipf), nine of ten answers are found (see `tests/cache.rs`).
     fn default() -> Self {
-        Self::new(32 << 20, 100_000)
+        Self::new(128 << 20, 100_000)
     }
 }
 

@@ -107,6 +107,7 @@ fn letter(row: &SqliteRow) -> sqlx::Result<DeadLetter> {
         reason: row.try_get(4)?,
         origin: row.try_get(5)?,
         bytes: row.try_get::<&[u8], _>(6)?.into(),
+        key: None,
     })
 }
 

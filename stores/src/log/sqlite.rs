@@ -136,7 +136,7 @@ impl SqliteLog {
             let content: &[u8] = row.try_get(2)?;
             bytes += content.len();
             let record =
-                Record { bytes: content.into(), tenant: tenant.clone(), origin: format!("log:{seq}"), oversized: false };
+                Record { bytes: content.into(), tenant: tenant.clone(), origin: format!("log:{seq}"), ..Record::default() };
             records.push((seq, record));
             if bytes >= most_bytes {
                 break;
@@ -230,7 +230,7 @@ impl EventSource for LogSource {
                 self.after = last;
                 if !read.is_empty() {
                     let records = read.into_iter().map(|(_, record)| record).collect();
-                    return Ok(Some(SourceBatch { records, position: last.to_string() }));
+                    return Ok(Some(SourceBatch { records, position: last.to_string(), ..SourceBatch::default() }));
                 }
                 continue;
             }

@@ -29,8 +29,9 @@ use super::{
     state::{State, apply, check_unit, read, upserts, write},
 };
 
-/// A search that compares more points than this leaves the runtime's threads: below, the way there costs as much as it saves.
-const INLINE: usize = 1500;
+/// A search that compares more points than this leaves the runtime's threads: below it takes less than a millisecond, and the way
+/// there and back costs a good part of that.
+const INLINE: usize = 10_000;
 /// The journal is written anew when it is twice as long as its rows need, and this many bytes more.
 const SLACK: u64 = 64 << 20;
 

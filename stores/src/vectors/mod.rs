@@ -1,4 +1,4 @@
-//! The vector index. Embedded: [`HnswIndex`], in process and in one directory.
+//! The vector index. Embedded: [`HnswIndex`], in process and in one directory. At scale: [`MilvusIndex`].
 //!
 //! Data of record is a journal ([`journal`]); in memory each tenant's rows of a collection are a [`shard`], searched by scan
 //! while it is small and through a [`graph`] of `hnsw_rs` from 16,384 points on ([`search`]). Graphs are made in the background ([`grow`]); a
@@ -25,6 +25,7 @@ mod grow;
 mod head;
 mod index;
 mod journal;
+mod milvus;
 mod near;
 mod record;
 mod search;
@@ -32,3 +33,4 @@ mod shard;
 mod state;
 
 pub use index::HnswIndex;
+pub use milvus::{MilvusConfig, MilvusConsistency, MilvusIndex, MilvusIndexKind};

@@ -3,10 +3,7 @@
 //! Points are picked by their codes, in whole numbers; every row that can belong to the answer is then compared by its vector.
 //! Filters are never approximate: a row that does not pass is never returned, and where few pass, exactly those are compared.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeSet, HashSet},
-};
+use std::{cmp::Ordering, collections::BTreeSet};
 
 use nearcast_domain::ports::{Hit, VectorQuery};
 
@@ -26,17 +23,39 @@ const SCAN_MAX: usize = GRAPH_FROM;
 
 /// Which rows may be returned.
 struct Filter<'a> {
-    excluded: HashSet<u32>,
+    excluded: Excluded,
     labelled: Option<&'a BTreeSet<u32>>,
+}
+
+/// A set of rows, a bit each: asked once for every row that is compared.
+#[derive(Default)]
+struct Excluded {
+    bits: Vec<u64>,
+    len: usize,
+}
+
+impl Excluded {
+    fn insert(&mut self, row: u32) {
+        let (word, bit) = (row as usize / 64, 1_u64 << (row % 64));
+        if word >= self.bits.len() {
+            self.bits.resize(word + 1, 0);
+        }
+        self.len += usize::from(self.bits[word] & bit == 0);
+        self.bits[word] |= bit;
+    }
+
+    fn contains(&self, row: u32) -> bool {
+        self.bits.get(row as usize / 64).is_some_and(|w| w & (1 << (row % 64)) != 0)
+    }
 }
 
 impl Filter<'_> {
     fn passes(&self, row: u32) -> bool {
-        !self.excluded.contains(&row) && self.labelled.is_none_or(|rows| rows.contains(&row))
+        !self.excluded.contains(row) && self.labelled.is_none_or(|rows| rows.contains(&row))
     }
 
     fn is_open(&self) -> bool {
-        self.excluded.is_empty() && self.labelled.is_none()
+        self.excluded.len == 0 && self.labelled.is_none()
     }
 }
 
@@ -62,7 +81,8 @@ impl Shard {
 
     /// The nearest rows: by score from the top, ties by id.
     pub(super) fn search(&self, query: &VectorQuery) -> Vec<Hit> {
-        let excluded: HashSet<u32> = query.exclude.iter().filter_map(|id| self.number(id)).collect();
+        let mut excluded = Excluded::default();
+        query.exclude.iter().filter_map(|id| self.number(id)).for_each(|row| excluded.insert(row));
         let labelled = match &query.label {
             None => None,
             Some(label) => match self.by_label.get(label.as_str()) {
@@ -89,7 +109,7 @@ impl Shard {
             && rows.len() < SCAN_MAX
         {
             let mut points: Vec<u32> =
-                rows.iter().filter(|r| !filter.excluded.contains(r)).filter_map(|r| self.point_of(*r)).collect();
+                rows.iter().filter(|r| !filter.excluded.contains(**r)).filter_map(|r| self.point_of(*r)).collect();
             points.sort_unstable();
             points.dedup();
             return points.into_iter().map(near).collect();
@@ -109,7 +129,7 @@ impl Shard {
         let alive = graph.len().saturating_sub(self.gone()).max(1);
         let labelled = filter.labelled.map_or(self.len(), BTreeSet::len).max(1);
         let wanted = WIDTH.max(limit + limit / 2).saturating_mul(graph.len()) / alive;
-        let width = wanted.saturating_mul(self.len()) / labelled + filter.excluded.len();
+        let width = wanted.saturating_mul(self.len()) / labelled + filter.excluded.len;
         if width.saturating_mul(SCANNED_PER_CANDIDATE) > self.live_points() {
             return None;
         }

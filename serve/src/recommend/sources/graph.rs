@@ -3,13 +3,10 @@
 //! Reads one list a liking, all in one call; never walks over an item's users.
 
 use async_trait::async_trait;
-use nearcast_domain::{
-    ItemId, StoreResult,
-    candidate::{Proposal, Source},
-};
+use nearcast_domain::{StoreResult, candidate::Source};
 
-use super::{Ask, CandidateSource, Own};
-use crate::recommend::formulas::{Tally, recency};
+use super::{Ask, CandidateSource, Found};
+use crate::{memory::Own, recommend::through::Through};
 
 /// The source `graph`.
 pub struct Graph;
@@ -20,25 +17,18 @@ impl CandidateSource for Graph {
         Source::Graph
     }
 
-    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Vec<Proposal>> {
+    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Found> {
         let limits = &ask.on.config.sources;
-        let own = ask.own().await?;
+        let own = ask.own().await?.own;
         let newest = own.iter().take(limits.own_items).enumerate();
-        let liked: Vec<(usize, &Own)> = newest.filter(|(_, o)| o.positive && o.weight > 0.0).collect();
+        let liked: Vec<(usize, Own)> = newest.filter(|(_, o)| o.positive && o.weight > 0.0).map(|(r, o)| (r, *o)).collect();
         if liked.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Found::default());
         }
-        let ids: Vec<ItemId> = liked.iter().map(|(_, o)| o.item.clone()).collect();
-        let lists = ask.on.stores.graph.neighbours(ask.tenant, &ids, limits.neighbours).await?;
-        let mut tally = Tally::default();
-        for ((rank, liking), list) in liked.iter().zip(&lists) {
-            let voice = liking.weight * recency(*rank, limits.recency);
-            let via = liking.item.shared();
-            for next in list {
-                tally.add(&next.item, voice * next.weight, &via);
-            }
-        }
+        let lists = ask.loads().lists(&ask.mem, liked.iter().map(|(_, o)| o.item), limits.neighbours, ask.deadline).await?;
+        let voice = |rank: usize, o: &Own| o.weight * ask.on.recency[0][rank];
+        let own = liked.iter().zip(lists).map(|((rank, o), list)| (o.item, voice(*rank, o), list)).collect();
         // Enough once the asker's own items are taken out.
-        Ok(tally.proposals(limits.candidates + own.len()))
+        Ok(ask.best(Source::Graph, Through::Items { own, limit: limits.neighbours }, limits.candidates))
     }
 }

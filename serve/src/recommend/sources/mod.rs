@@ -5,17 +5,18 @@
 
 mod graph;
 mod newest;
+mod search;
 mod similar_text;
 mod similar_users;
 mod trending;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use nearcast_domain::{
-    ErrorKind, ItemId, StoreError, StoreResult, Tenant, UserId, Vector,
-    candidate::{Proposal, Source},
+    ErrorKind, StoreError, StoreResult, Tenant, UserId, Vector,
+    candidate::Source,
     ports::{Collection, Priority},
     profile::unit,
 };
@@ -28,7 +29,35 @@ pub use self::{
     similar_users::SimilarUsers,
     trending::Trending,
 };
-use super::{Recommender, Session, budget::Budget};
+use super::{
+    Query, Recommender, Session,
+    bits::Bits,
+    budget::Budget,
+    shelf::Rising,
+    tally::{Proposed, with_tally},
+    through::Through,
+};
+use crate::memory::{Edges, Loads, Own, TenantMemory};
+
+/// What a source found.
+#[derive(Default)]
+pub struct Found {
+    /// Best first. Every score above 0; no item twice.
+    pub proposals: Vec<Proposed>,
+    /// Through whom.
+    pub through: Through,
+}
+
+impl Found {
+    /// The first of what rises.
+    pub fn risen(ask: &Ask<'_>, rising: &Rising) -> Self {
+        let wanted = ask.on.config.sources.trending;
+        let numbered = rising.numbered(&ask.mem);
+        let first = numbered.iter().take(wanted);
+        let proposals = first.map(|(item, score)| Proposed { item: *item, score: *score }).collect();
+        Self { proposals, through: Through::Nobody }
+    }
+}
 
 /// Something that proposes items.
 #[async_trait]
@@ -36,24 +65,13 @@ pub trait CandidateSource: Send + Sync {
     /// Its name on every surface.
     fn source(&self) -> Source;
 
-    /// What it proposes, best first. Every score above 0; no item twice.
-    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Vec<Proposal>>;
+    /// What it proposes.
+    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Found>;
 }
 
 /// The sources of every request.
 pub fn all() -> Vec<Box<dyn CandidateSource>> {
     vec![Box::new(Graph), Box::new(SimilarUsers), Box::new(SimilarText), Box::new(Trending)]
-}
-
-/// An item of the asker's own.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Own {
-    /// Which.
-    pub item: ItemId,
-    /// How strongly they engaged with it.
-    pub weight: f32,
-    /// Whether they liked it: only then does it propose others.
-    pub positive: bool,
 }
 
 /// Something read once and used by several sources.
@@ -65,13 +83,21 @@ pub struct Ask<'a> {
     pub on: &'a Recommender,
     /// Whose data.
     pub tenant: &'a Tenant,
+    /// What is remembered of it: the numbers of items are this memory's.
+    pub mem: Arc<TenantMemory>,
     /// Who, unless it is a session.
     pub user: Option<&'a UserId>,
     /// The category that is asked for.
     pub category: Option<&'a Arc<str>>,
+    /// The epochs of the asker and of erasures, where they are known.
+    pub epochs: Option<(u64, u64)>,
+    /// Whether the caller wants to know what was removed.
+    pub explain: bool,
     /// When half of the sources' time is over: what one of them can do without is waited for until then.
     pub halfway: Instant,
-    own: Once<'a, Arc<Vec<Own>>>,
+    /// When all of it is.
+    pub deadline: Instant,
+    own: Once<'a, Edges>,
     vector: Once<'a, Option<Vector>>,
 }
 
@@ -90,28 +116,66 @@ impl<'a> Ask<'a> {
         on: &'a Recommender,
         tenant: &'a Tenant,
         asker: Asker<'a>,
-        category: Option<&'a Arc<str>>,
+        query: &'a Query,
+        epochs: Option<(u64, u64)>,
         budget: &Budget,
     ) -> Self {
+        let (category, explain) = (query.category.as_ref(), query.explain);
         let halfway = budget.at(on.config.sources.share / 2.0);
+        let deadline = budget.at(on.config.sources.share);
+        let mem = on.stores.memory.tenant(tenant);
         let (user, own, vector) = match asker {
-            Asker::User(user) => (Some(user), own_items(on, tenant, user).boxed(), profile(on, tenant, user).boxed()),
+            Asker::User(user) => (
+                Some(user),
+                own_items(on, tenant, mem.clone(), user, deadline).boxed(),
+                profile(on, tenant, mem.clone(), user, epochs, deadline).boxed(),
+            ),
             Asker::Session(session) => {
-                let own = session.items.iter().map(|item| Own { item: item.clone(), weight: 1.0, positive: true }).collect();
-                (None, async { Ok(Arc::new(own)) }.boxed(), session_vector(on, tenant, session).boxed())
+                let numbers = mem.numbers(session.items.iter());
+                let own = numbers.into_iter().map(|item| Own { item, weight: 1.0, positive: true }).collect();
+                (None, async { Ok(Edges::given(own)) }.boxed(), session_vector(on, tenant, session).boxed())
             }
         };
-        Self { on, tenant, user, category, halfway, own: own.shared(), vector: vector.shared() }
+        Self { on, tenant, mem, user, category, epochs, explain, halfway, deadline, own: own.shared(), vector: vector.shared() }
+    }
+
+    /// Reading through the memory.
+    pub fn loads(&self) -> Loads<'_> {
+        self.on.loads(self.tenant)
     }
 
     /// The asker's own items, newest first.
-    pub async fn own(&self) -> StoreResult<Arc<Vec<Own>>> {
+    pub async fn own(&self) -> StoreResult<Edges> {
         self.own.clone().await
     }
 
-    /// The asker's own items, if they were read already.
-    pub fn own_if_known(&self) -> Option<Arc<Vec<Own>>> {
+    /// The asker's own items, if they were read already; else what this process last knew of them.
+    pub fn own_if_known(&self) -> Option<Edges> {
+        self.own_if_read().or_else(|| self.mem.edges(self.user?, 1, true))
+    }
+
+    fn own_if_read(&self) -> Option<Edges> {
         self.own.peek().and_then(|r| r.as_ref().ok().cloned())
+    }
+
+    /// The best of what a source added up. Without what is known to be the asker's own; where the caller wants to know what was removed,
+    /// with it, in order, and `explained` of them besides.
+    pub fn best(&self, source: Source, through: Through, explained: usize) -> Found {
+        let most = self.on.config.sources.candidates;
+        let own = self.own_if_read().filter(|_| self.user.is_some() && !self.on.config.recommend_engaged);
+        let catalogue = self.mem.catalogue();
+        let proposals = with_tally(catalogue.len(), |tally| {
+            through.each(self.on.recency_of(source), |item, voice, _| tally.add(item, voice));
+            match own {
+                Some(own) if self.explain => {
+                    tally.proposals(&catalogue, &Bits::default(), explained.saturating_add(own.own.len()), true)
+                }
+                Some(own) => tally.proposals(&catalogue, &own.own.iter().map(|o| o.item).collect(), most, false),
+                // It may become known until the pool is made.
+                None => tally.proposals(&catalogue, &Bits::default(), usize::MAX, true),
+            }
+        });
+        Found { proposals, through }
     }
 
     /// Whether a vector stands for the asker, as far as it was read already.
@@ -125,15 +189,47 @@ impl<'a> Ask<'a> {
     }
 }
 
-async fn own_items(on: &Recommender, tenant: &Tenant, user: &UserId) -> StoreResult<Arc<Vec<Own>>> {
-    let found = on.stores.graph.edges_of_users(tenant, std::slice::from_ref(user), on.config.sources.known_items).await?;
-    let edges = found.into_iter().next().unwrap_or_default();
-    Ok(Arc::new(edges.into_iter().map(|e| Own { item: e.item, weight: e.weight, positive: e.positive }).collect()))
+async fn own_items(
+    on: &Recommender,
+    tenant: &Tenant,
+    mem: Arc<TenantMemory>,
+    user: &UserId,
+    deadline: Instant,
+) -> StoreResult<Edges> {
+    let limit = on.config.sources.known_items;
+    // Where others write too, the asker's own are always read: an event of theirs shows in the next answer.
+    if mem.exclusive()
+        && let Some(known) = mem.edges(user, limit, false)
+    {
+        return Ok(known);
+    }
+    on.loads(tenant).edges(&mem, user, limit, deadline).await
 }
 
-async fn profile(on: &Recommender, tenant: &Tenant, user: &UserId) -> StoreResult<Option<Vector>> {
-    let ids = [user.as_str().to_owned()];
-    Ok(on.stores.vectors.get(tenant, Collection::Users, &ids).await?.into_iter().next().flatten())
+async fn profile(
+    on: &Recommender,
+    tenant: &Tenant,
+    mem: Arc<TenantMemory>,
+    user: &UserId,
+    epochs: Option<(u64, u64)>,
+    deadline: Instant,
+) -> StoreResult<Option<Vector>> {
+    // The index of this process answers at once; another's is asked again when the user's epoch has moved.
+    let remembers = !mem.exclusive() && epochs.is_some();
+    let most = Duration::from_millis(on.config.sources.near_fresh_ms);
+    if remembers && let Some(known) = mem.profile(user, epochs, most) {
+        return Ok(known);
+    }
+    let (vectors, tenant, user) = (on.stores.vectors.clone(), tenant.clone(), user.clone());
+    let work = async move {
+        let ids = [user.as_str().to_owned()];
+        let read = vectors.get(&tenant, Collection::Users, &ids).await?.into_iter().next().flatten();
+        if remembers {
+            mem.keep_profile(user, read.clone(), epochs);
+        }
+        Ok(read)
+    };
+    on.late.run(deadline, "vectors", work).await
 }
 
 /// The mean of the vectors of the session's items and of its text.

@@ -3,13 +3,14 @@
 //!
 //! Each rung is told apart by its source; a rung that cannot be read gives what this process remembers of it, and is named.
 
-use std::collections::HashSet;
-
 use nearcast_domain::{ItemId, StoreError, candidate::Source, ports::ItemState};
 use tokio::time::Instant;
 
 use super::Ask;
-use crate::recommend::{budget::by, shelf::NEWEST_DEPTH};
+use crate::{
+    memory::remember_states,
+    recommend::{bits::Bits, budget::by, shelf::NEWEST_DEPTH},
+};
 
 /// Items read at once from the catalogue.
 const PAGE: usize = 500;
@@ -30,7 +31,7 @@ pub enum FillFrom {
 /// The next candidates, the rung after, and what went wrong.
 pub struct Filling {
     /// Best first.
-    pub items: Vec<ItemId>,
+    pub items: Vec<u32>,
     /// Who proposes them.
     pub source: Source,
     /// Where to go on.
@@ -49,10 +50,12 @@ pub struct Answering {
 }
 
 /// Reads one rung, leaving out what was `seen`.
-pub async fn fill(ask: &Ask<'_>, from: FillFrom, seen: &HashSet<ItemId>, ok: Answering, deadline: Instant) -> Filling {
-    let Ask { on, tenant, category, .. } = ask;
-    let filling = |items, source, next, error| Filling { items, source, next, error };
-    let unseen = |items: &mut Vec<ItemId>| items.retain(|i| !seen.contains(i));
+pub async fn fill(ask: &Ask<'_>, from: FillFrom, seen: &Bits, ok: Answering, deadline: Instant) -> Filling {
+    let Ask { on, tenant, category, mem, .. } = ask;
+    let filling = |mut items: Vec<u32>, source, next, error| {
+        items.retain(|i| !seen.contains(*i));
+        Filling { items, source, next, error }
+    };
     match from {
         FillFrom::Trending => {
             let read = async {
@@ -66,39 +69,36 @@ pub async fn fill(ask: &Ask<'_>, from: FillFrom, seen: &HashSet<ItemId>, ok: Ans
                 Ok(None) => (on.shelf.last_rising(tenant, *category).await, None),
                 Err(e) => (on.shelf.last_rising(tenant, *category).await, Some(e)),
             };
-            let mut items: Vec<ItemId> = list.items.iter().map(|(i, _)| i.clone()).collect();
-            unseen(&mut items);
+            let items = list.numbered(mem).iter().map(|(i, _)| *i).collect();
             filling(items, Source::Trending, FillFrom::Newest, error)
         }
         FillFrom::Newest => {
             let mut error = None;
             if ok.ledger {
-                match by(deadline, "ledger", on.shelf.newest(&*on.stores.ledger, tenant, *category)).await {
+                let mark = mem.cards_mark();
+                match on.shelf.newest(&on.late, &on.stores.ledger, tenant, *category, deadline).await {
                     Ok(states) => {
                         let next = if states.len() < NEWEST_DEPTH { FillFrom::End } else { FillFrom::Catalogue(None) };
-                        let mut items: Vec<ItemId> = states.iter().map(|s| s.item.item_id.clone()).collect();
-                        on.items.remember_all(tenant, &states);
-                        unseen(&mut items);
-                        return filling(items, Source::Newest, next, None);
+                        remember_states(mem, &states, mark);
+                        return filling(mem.numbers(states.iter().map(|s| &s.item.item_id)), Source::Newest, next, None);
                     }
                     Err(e) => error = Some(e),
                 }
             }
-            let mut items: Vec<ItemId> = on.shelf.last_newest(tenant, *category).await.to_vec();
-            unseen(&mut items);
-            filling(items, Source::Newest, FillFrom::End, error)
+            let last = on.shelf.last_newest(tenant, *category).await;
+            filling(mem.numbers(last.iter()), Source::Newest, FillFrom::End, error)
         }
         FillFrom::Catalogue(after) if ok.ledger => {
+            let mark = mem.cards_mark();
             match by(deadline, "ledger", on.stores.ledger.catalogue(tenant, after.as_ref(), PAGE, None)).await {
                 Ok(states) => {
                     let next = match states.last() {
                         Some(last) if states.len() == PAGE => FillFrom::Catalogue(Some(last.item.item_id.clone())),
                         _ => FillFrom::End,
                     };
-                    on.items.remember_all(tenant, &states);
+                    remember_states(mem, &states, mark);
                     let wanted = |s: &&ItemState| !s.item.hidden && category.is_none_or(|c| s.item.categories.contains(c));
-                    let mut items: Vec<ItemId> = states.iter().filter(wanted).map(|s| s.item.item_id.clone()).collect();
-                    unseen(&mut items);
+                    let items = mem.numbers(states.iter().filter(wanted).map(|s| &s.item.item_id));
                     filling(items, Source::Newest, next, None)
                 }
                 Err(e) => filling(Vec::new(), Source::Newest, FillFrom::End, Some(e)),

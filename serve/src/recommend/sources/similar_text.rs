@@ -4,15 +4,10 @@
 //! them, so they would fill the list.
 
 use async_trait::async_trait;
-use nearcast_domain::{
-    ItemId, StoreResult,
-    candidate::{Proposal, Source},
-    ports::{Collection, VectorQuery},
-};
-use tokio::time::timeout_at;
+use nearcast_domain::{StoreResult, candidate::Source};
 
-use super::{Ask, CandidateSource};
-use crate::recommend::formulas::standing_out;
+use super::{Ask, CandidateSource, Found, search::near_items};
+use crate::recommend::{tally::Proposed, through::Through};
 
 /// The source `similar_text`.
 pub struct SimilarText;
@@ -23,19 +18,9 @@ impl CandidateSource for SimilarText {
         Source::SimilarText
     }
 
-    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Vec<Proposal>> {
-        let Some(vector) = ask.vector().await? else { return Ok(Vec::new()) };
-        let wanted = ask.on.config.sources.texts;
-        let mut exclude = Vec::new();
-        if !ask.on.config.recommend_engaged
-            && let Ok(Ok(own)) = timeout_at(ask.halfway, ask.own()).await
-        {
-            exclude = own.iter().map(|o| o.item.as_str().to_owned()).collect();
-        }
-        let query = VectorQuery { vector, limit: wanted + 1, label: ask.category.map(|c| c.as_ref().to_owned()), exclude };
-        let hits = ask.on.stores.vectors.search(ask.tenant, Collection::Items, query).await?;
-        let hits = hits.into_iter().map(|h| (ItemId::trusted(h.id), h.score)).collect();
-        let near = standing_out(hits, wanted);
-        Ok(near.into_iter().map(|(item, score)| Proposal { item, score, via: Vec::new() }).collect())
+    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Found> {
+        let near = near_items(ask).await?;
+        let proposals = near.iter().map(|(item, score)| Proposed { item: *item, score: *score });
+        Ok(Found { proposals: proposals.collect(), through: Through::Nobody })
     }
 }

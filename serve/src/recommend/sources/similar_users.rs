@@ -4,14 +4,10 @@
 //! Asks a bounded number of users for a bounded number of items, all in one call.
 
 use async_trait::async_trait;
-use nearcast_domain::{
-    StoreResult, UserId,
-    candidate::{Proposal, Source},
-    ports::{Collection, VectorQuery},
-};
+use nearcast_domain::{StoreResult, candidate::Source};
 
-use super::{Ask, CandidateSource};
-use crate::recommend::formulas::{Tally, recency, standing_out};
+use super::{Ask, CandidateSource, Found, search::near_users};
+use crate::recommend::through::Through;
 
 /// The source `similar_users`.
 pub struct SimilarUsers;
@@ -22,26 +18,14 @@ impl CandidateSource for SimilarUsers {
         Source::SimilarUsers
     }
 
-    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Vec<Proposal>> {
+    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Found> {
         let limits = &ask.on.config.sources;
-        let Some(vector) = ask.vector().await? else { return Ok(Vec::new()) };
-        let exclude = ask.user.map(|u| u.as_str().to_owned()).into_iter().collect();
-        let query = VectorQuery { vector, limit: limits.users + 1, label: None, exclude };
-        let near = ask.on.stores.vectors.search(ask.tenant, Collection::Users, query).await?;
-        let near = near.into_iter().map(|h| (UserId::trusted(h.id), h.score)).collect();
-        let near = standing_out(near, limits.users);
+        let near = near_users(ask).await?;
         if near.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Found::default());
         }
-        let users: Vec<UserId> = near.iter().map(|(u, _)| u.clone()).collect();
-        let edges = ask.on.stores.graph.edges_of_users(ask.tenant, &users, limits.items_per_user).await?;
-        let mut tally = Tally::default();
-        for ((user, voice), edges) in near.iter().zip(&edges) {
-            let via = user.shared();
-            for (rank, edge) in edges.iter().filter(|e| e.positive).enumerate() {
-                tally.add(&edge.item, voice * edge.weight * recency(rank, limits.others_recency), &via);
-            }
-        }
-        Ok(tally.proposals(usize::MAX))
+        let users = near.iter().map(|(u, _)| u);
+        let edges = ask.loads().known_edges_of(&ask.mem, users, limits.items_per_user, ask.deadline).await?;
+        Ok(ask.best(Source::SimilarUsers, Through::Users { near, edges, limit: limits.items_per_user }, usize::MAX))
     }
 }

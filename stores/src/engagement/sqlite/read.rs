@@ -8,6 +8,7 @@ use nearcast_domain::{
 };
 use sqlx::{Row, sqlite::SqliteRow};
 
+use crate::engagement::decay;
 use crate::sqlite::{
     Database,
     packed::{self, Text},
@@ -90,19 +91,10 @@ async fn decayed(
         let mut scores = Vec::new();
         for text in packed {
             for ItemHours { item, hours } in items_of(&text)? {
-                // The oldest hour first: one order of adding, one result.
-                let fade = |hour: i64| (-((newest - hour) as f64) / half_life).exp2();
-                let sum: f64 = hours.iter().map(|(hour, steps)| *steps as f64 * fade(*hour)).sum();
-                scores.push((item, sum * WEIGHT_STEP));
+                scores.push((item, decay::score(hours, newest, half_life)));
             }
         }
-        let order = |a: &(ItemId, f64), b: &(ItemId, f64)| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0));
-        if scores.len() > limit {
-            scores.select_nth_unstable_by(limit - 1, order);
-            scores.truncate(limit);
-        }
-        scores.sort_by(order);
-        Ok(scores)
+        Ok(decay::strongest(scores, limit))
     };
     tokio::task::spawn_blocking(compute).await.map_err(|_| sqlx::Error::WorkerCrashed)?
 }

@@ -2,16 +2,9 @@
 //!
 //! Ids are spelled out, so that a request for a hundred lists reads a hundred rows and looks nothing else up.
 
-use std::cmp::Ordering;
-
 use nearcast_domain::{ItemId, ports::Neighbour};
 
-use crate::sqlite::error::torn;
-
-/// The order of a list: by weight from the top, ties by id.
-pub(super) fn strongest_first(a: &Neighbour, b: &Neighbour) -> Ordering {
-    b.weight.total_cmp(&a.weight).then_with(|| a.item.cmp(&b.item))
-}
+use crate::{graph::strongest_first, sqlite::error::torn};
 
 /// Writes a list in its order.
 pub(super) fn pack(list: &[Neighbour]) -> Vec<u8> {

@@ -8,7 +8,8 @@ use nearcast_domain::{
     digest::Digest,
     ports::{Edge, Neighbour, Touched},
 };
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use serde::Serialize;
+use sqlx::{Row, SqliteConnection};
 
 use super::packed::unpack;
 use crate::sqlite::{
@@ -17,30 +18,40 @@ use crate::sqlite::{
     rows::{json, limit as rows_limit, place},
 };
 
+/// The newest edges of one end: its column and table, then those of the other end. The bound is the time of the last that is
+/// wanted: whatever shares its time is read too, and cut off later.
+macro_rules! newest {
+    ($own:literal, $owns:literal, $other:literal, $others:literal) => {
+        concat!(
+            "SELECT j.key, (SELECT json_group_array(json_array(b.id, e.weight, e.positive, e.first, e.last)) \
+             FROM edges e INDEXED BY edges_by_",
+            $own,
+            " CROSS JOIN ",
+            $others,
+            " b ON b.key = e.",
+            $other,
+            " WHERE e.",
+            $own,
+            " = a.key AND e.last >= coalesce((SELECT last FROM edges INDEXED BY edges_by_",
+            $own,
+            " WHERE ",
+            $own,
+            " = a.key ORDER BY last DESC LIMIT 1 OFFSET ?), -9223372036854775808)) \
+             FROM tenants t CROSS JOIN json_each(?) j CROSS JOIN ",
+            $owns,
+            " a ON a.tenant = t.key AND a.id = j.value WHERE t.name = ?"
+        )
+    };
+}
+
 pub(super) async fn edges_of_users(
     db: &Database,
     tenant: &Tenant,
     users: &[UserId],
     limit: usize,
 ) -> sqlx::Result<Vec<Vec<Edge>>> {
-    // The bound is the time of the last that is wanted: whatever shares its time is read too, and cut off below.
-    let sql = "SELECT j.key, (SELECT json_group_array(json_array(i.id, e.weight, e.positive, e.first, e.last)) \
-               FROM edges e INDEXED BY edges_by_user CROSS JOIN items i ON i.key = e.item WHERE e.user = u.key \
-               AND e.last >= coalesce((SELECT last FROM edges INDEXED BY edges_by_user WHERE user = u.key \
-               ORDER BY last DESC LIMIT 1 OFFSET ?), -9223372036854775808)) FROM tenants t CROSS JOIN json_each(?) j \
-               CROSS JOIN users u ON u.tenant = t.key AND u.id = j.value WHERE t.name = ?";
-    let mut edges = vec![Vec::new(); users.len()];
-    for row in newest(db, sql, tenant, &json(users)?, users.len(), limit).await? {
-        let at = place(row.try_get(0)?);
-        if let Some(list) = edges.get_mut(at) {
-            *list = unpacked(row.try_get(1)?, |id, packed| edge(users[at].clone(), ItemId::trusted(id), packed))?;
-        }
-    }
-    for list in &mut edges {
-        list.sort_by(|a, b| b.last.cmp(&a.last).then_with(|| a.item.cmp(&b.item)));
-        list.truncate(limit);
-    }
-    Ok(edges)
+    let make = |at: usize, id: &str, packed| edge(users[at].clone(), ItemId::trusted(id), packed);
+    newest(db, newest!("user", "users", "item", "items"), tenant, users, limit, make, |e| e.item.as_str()).await
 }
 
 pub(super) async fn edges_of_items(
@@ -49,47 +60,39 @@ pub(super) async fn edges_of_items(
     items: &[ItemId],
     limit: usize,
 ) -> sqlx::Result<Vec<Vec<Edge>>> {
-    let sql = "SELECT j.key, (SELECT json_group_array(json_array(u.id, e.weight, e.positive, e.first, e.last)) \
-               FROM edges e INDEXED BY edges_by_item CROSS JOIN users u ON u.key = e.user WHERE e.item = i.key \
-               AND e.last >= coalesce((SELECT last FROM edges INDEXED BY edges_by_item WHERE item = i.key \
-               ORDER BY last DESC LIMIT 1 OFFSET ?), -9223372036854775808)) FROM tenants t CROSS JOIN json_each(?) j \
-               CROSS JOIN items i ON i.tenant = t.key AND i.id = j.value WHERE t.name = ?";
-    let mut edges = vec![Vec::new(); items.len()];
-    for row in newest(db, sql, tenant, &json(items)?, items.len(), limit).await? {
+    let make = |at: usize, id: &str, packed| edge(UserId::trusted(id), items[at].clone(), packed);
+    newest(db, newest!("item", "items", "user", "users"), tenant, items, limit, make, |e| e.user.as_str()).await
+}
+
+async fn newest<Id: Serialize>(
+    db: &Database,
+    sql: &'static str,
+    tenant: &Tenant,
+    asked: &[Id],
+    limit: usize,
+    make: impl Fn(usize, &str, Packed) -> Edge,
+    other: impl Fn(&Edge) -> &str,
+) -> sqlx::Result<Vec<Vec<Edge>>> {
+    let mut edges = vec![Vec::new(); asked.len()];
+    if asked.is_empty() || limit == 0 {
+        return Ok(edges);
+    }
+    let mut reader = db.reader().await?;
+    let query = sqlx::query(sql).bind(rows_limit(limit - 1)).bind(json(asked)?).bind(tenant.as_str());
+    for row in query.fetch_all(&mut *reader).await? {
         let at = place(row.try_get(0)?);
         if let Some(list) = edges.get_mut(at) {
-            *list = unpacked(row.try_get(1)?, |id, packed| edge(UserId::trusted(id), items[at].clone(), packed))?;
+            let rows = packed::rows::<(Text<'_>, f64, u8, i64, i64)>(row.try_get(1)?)?.into_iter();
+            *list = rows.map(|(id, weight, positive, first, last)| make(at, &id.0, (weight, positive, first, last))).collect();
+            list.sort_by(|a: &Edge, b| b.last.cmp(&a.last).then_with(|| other(a).cmp(other(b))));
+            list.truncate(limit);
         }
-    }
-    for list in &mut edges {
-        list.sort_by(|a, b| b.last.cmp(&a.last).then_with(|| a.user.cmp(&b.user)));
-        list.truncate(limit);
     }
     Ok(edges)
 }
 
-async fn newest(
-    db: &Database,
-    sql: &'static str,
-    tenant: &Tenant,
-    asked: &str,
-    number: usize,
-    limit: usize,
-) -> sqlx::Result<Vec<SqliteRow>> {
-    if number == 0 || limit == 0 {
-        return Ok(Vec::new());
-    }
-    let mut reader = db.reader().await?;
-    sqlx::query(sql).bind(rows_limit(limit - 1)).bind(asked).bind(tenant.as_str()).fetch_all(&mut *reader).await
-}
-
 /// Weight, positive, first, last.
 type Packed = (f64, u8, i64, i64);
-
-fn unpacked(packed: Option<&str>, make: impl Fn(&str, Packed) -> Edge) -> sqlx::Result<Vec<Edge>> {
-    let rows = packed::rows::<(Text<'_>, f64, u8, i64, i64)>(packed)?.into_iter();
-    Ok(rows.map(|(id, weight, positive, first, last)| make(&id.0, (weight, positive, first, last))).collect())
-}
 
 fn edge(user: UserId, item: ItemId, (weight, positive, first, last): Packed) -> Edge {
     let (first, last) = (Timestamp::from_millis(first), Timestamp::from_millis(last));

@@ -1,0 +1,3 @@
+output "uri_secret_arn" {
+  value = aws_secretsmanager_secret.uri.arn
+}

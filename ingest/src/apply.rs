@@ -1,0 +1,200 @@
+//! One batch through its stages.
+//!
+//! Nothing is written but under the batch's claim, which is taken anew for every stage: a source that gives records to another worker
+//! waits for one stage at most, and the next one does not begin.
+
+use std::time::Duration;
+
+use futures_util::future::OptionFuture;
+use nearcast_domain::{
+    Event, StoreResult, Timestamp,
+    ports::{Append, Appended, Priority, answer_prefix, erasures},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    decode::Decoded,
+    letters::letter,
+    tenants::by_tenant,
+    totals::Totals,
+    worker::{IngestError, Worker},
+};
+
+/// How many texts are embedded between two signs of life.
+const EMBED_PORTION: usize = 64;
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// Every effect is durable.
+    Whole,
+    /// The worker is to stop, and the batch is not done.
+    Interrupted,
+    /// The source took the batch back.
+    Withdrawn,
+}
+
+/// Waits that double, and are never the same for two workers: between a half and the whole.
+#[derive(Default)]
+pub(crate) struct Backoff {
+    /// How many waits there were.
+    pub tries: u32,
+}
+
+impl Backoff {
+    /// The next wait: from 100 ms to 10 s.
+    pub fn next(&mut self) -> Duration {
+        let whole = (100_u64 << self.tries.min(10)).min(10_000);
+        self.tries += 1;
+        Duration::from_millis(whole / 2 + fastrand::u64(0..=whole / 2))
+    }
+}
+
+impl Worker {
+    /// Applies a batch, again and again while stores are only away.
+    pub(crate) async fn apply_with_retries(
+        &self,
+        mut batch: Decoded,
+        stop: &CancellationToken,
+    ) -> Result<Applied, IngestError> {
+        let mut retry = Backoff::default();
+        loop {
+            match self.apply(&mut batch).await {
+                Ok(Some(totals)) => {
+                    totals.report();
+                    let told = Totals { embedded: 0, ..totals };
+                    self.totals.send_modify(|t| t.add(&told));
+                    return Ok(Applied::Whole);
+                }
+                Ok(None) => return Ok(Applied::Withdrawn),
+                Err(e) if e.kind.is_transient() && (self.config.retries == 0 || retry.tries < self.config.retries) => {
+                    let wait = retry.next();
+                    tracing::warn!(store = e.store, error = %e, wait_ms = wait.as_millis() as u64, "batch will be tried again");
+                    metrics::counter!("nearcast_ingest_retries_total", "store" => e.store).increment(1);
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(Applied::Interrupted),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// One batch through every stage; `None`: it was taken back. What an earlier try did is not done again.
+    async fn apply(&self, batch: &mut Decoded) -> StoreResult<Option<Totals>> {
+        let mut totals = Totals {
+            records: batch.records() as u64,
+            bytes: batch.bytes,
+            rejected: batch.letters.len() as u64,
+            ..Totals::default()
+        };
+        if batch.claim.is_shared() {
+            self.projector.set_shared();
+        }
+        if !batch.letters.is_empty() {
+            let Some(_writing) = batch.claim.begin() else { return Ok(None) };
+            self.stores.dead_letters.put(&batch.letters).await?;
+        }
+        self.embed(batch).await?;
+        totals.embedded = batch.embedded;
+        if batch.outcomes.is_none() {
+            let Some(_writing) = batch.claim.begin() else { return Ok(None) };
+            let revision = &self.stores.embedder.model().revision;
+            // Kept for a later try: an event that this batch brought is new, also when a projection has to be told again.
+            batch.outcomes = Some(self.stores.ledger.append(&batch.appends, revision).await?);
+        }
+        let outcomes = batch.outcomes.as_deref().unwrap_or_default();
+        totals.count(outcomes);
+        {
+            let Some(_writing) = batch.claim.begin() else { return Ok(None) };
+            let (told, projected) =
+                tokio::join!(self.report_conflicts(batch, outcomes), self.projector.project(&batch.appends, outcomes));
+            told.and(projected)?;
+        }
+        // Behind the projections: an answer that is cached from here on knows them.
+        let Some(_writing) = batch.claim.begin() else { return Ok(None) };
+        self.end_epochs(batch).await?;
+        Ok(Some(totals))
+    }
+
+    /// Gives vectors to the texts that are new. What the ledger has is not embedded again.
+    async fn embed(&self, batch: &mut Decoded) -> StoreResult<()> {
+        let has_text = |e: &Event| matches!(e, Event::Message(_)) || matches!(e, Event::Item(i) if i.text.is_some());
+        if batch.outcomes.is_some() || !batch.appends.iter().any(|a| has_text(&a.event) && a.vector.is_none()) {
+            return Ok(());
+        }
+        // Whether a text is new depends on texts and erasures alone: the rest of the batch need not be looked up.
+        let asked: Vec<usize> = (0..batch.appends.len())
+            .filter(|i| has_text(&batch.appends[*i].event) || matches!(batch.appends[*i].event, Event::Erasure(_)))
+            .collect();
+        let outcomes = if asked.len() == batch.appends.len() {
+            self.stores.ledger.preview(&batch.appends).await?
+        } else {
+            let some: Vec<Append> = asked.iter().map(|i| batch.appends[*i].clone()).collect();
+            self.stores.ledger.preview(&some).await?
+        };
+        let (mut places, mut texts) = (Vec::new(), Vec::new());
+        for (i, outcome) in asked.into_iter().zip(outcomes) {
+            let append = &batch.appends[i];
+            let text = match &append.event {
+                Event::Message(m) => Some(m.text.clone()),
+                Event::Item(item) => item.embedding_text(),
+                _ => None,
+            };
+            if let (Some(text), Appended::New, None) = (text, outcome, &append.vector) {
+                places.push(i);
+                texts.push(text);
+            }
+        }
+        // In portions, so that a retry after a failure keeps what was made.
+        for (places, texts) in places.chunks(EMBED_PORTION).zip(texts.chunks(EMBED_PORTION)) {
+            if !batch.claim.holds() {
+                break;
+            }
+            let vectors = self.stores.embedder.embed(texts, Priority::Bulk).await?;
+            for (place, vector) in places.iter().zip(vectors) {
+                batch.appends[*place].vector = Some(vector);
+            }
+            batch.embedded += texts.len() as u64;
+            // At once, for whoever watches: a batch of texts takes a while.
+            self.totals.send_modify(|t| t.embedded += texts.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// An id with two contents: the first stays, the second is reported.
+    async fn report_conflicts(&self, batch: &Decoded, outcomes: &[Appended]) -> StoreResult<()> {
+        let letters: Vec<_> = batch
+            .appends
+            .iter()
+            .zip(&batch.records)
+            .zip(outcomes)
+            .filter(|(_, o)| **o == Appended::Conflict)
+            .map(|((append, record), _)| {
+                let event = &append.event;
+                let reason = format!("conflict: the {} with this id has another content, which stays", event.type_name());
+                letter(record, event.tenant(), event.user().cloned(), reason, Timestamp::now())
+            })
+            .collect();
+        let put = (!letters.is_empty()).then(|| self.stores.dead_letters.put(&letters));
+        OptionFuture::from(put).await.unwrap_or(Ok(()))
+    }
+
+    /// Ends the cached answers of everyone in the batch, and those of erased users for good.
+    async fn end_epochs(&self, batch: &Decoded) -> StoreResult<()> {
+        for a in &batch.appends {
+            if let Event::Erasure(e) = &a.event {
+                self.stores.cache.forget(&answer_prefix(&e.tenant, &e.user_id)).await?;
+                self.stores.dead_letters.erase(&e.tenant, &e.user_id).await?;
+            }
+        }
+        let all = erasures();
+        let erased = batch.appends.iter().filter(|a| matches!(a.event, Event::Erasure(_))).map(|a| (a.event.tenant(), &all));
+        let users = batch.appends.iter().filter_map(|a| Some((a.event.tenant(), a.event.user()?)));
+        for (tenant, users) in by_tenant(users.chain(erased)) {
+            self.stores.cache.bump(&tenant, &users).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! [`TenantMemory`]: everything remembered of one tenant.
+//!
+//! What was read before a write is told and arrives after it is not kept: whoever reads marks the count of writes before, and
+//! keeps only while it has not moved.
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use nearcast_domain::{ItemId, UserId, Vector};
+use tokio::time::Instant;
+
+use super::{
+    Freshness,
+    catalogue::{Card, Catalogue, KnownCard},
+    kept::Kept,
+    near::{NearKey, NearKnown},
+};
+use crate::config::ItemMemoryConfig;
+
+/// An item of someone's own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Own {
+    /// Its number.
+    pub item: u32,
+    /// How strongly they engaged with it.
+    pub weight: f32,
+    /// Whether they liked it: only then does it propose others.
+    pub positive: bool,
+}
+
+/// Someone's newest edges.
+#[derive(Debug, Clone)]
+pub struct Edges {
+    /// Newest first.
+    pub own: Arc<[Own]>,
+    /// How many were asked for.
+    pub limit: usize,
+    pub(super) at: Instant,
+}
+
+impl Edges {
+    /// Edges that came with the request.
+    pub fn given(own: Arc<[Own]>) -> Self {
+        Self { limit: usize::MAX, own, at: Instant::now() }
+    }
+
+    /// Whether these are all that there are.
+    pub fn whole(&self) -> bool {
+        self.own.len() < self.limit
+    }
+}
+
+/// Someone's vector, if they have one, with the epochs in which it was read.
+#[derive(Clone)]
+struct Profile {
+    vector: Option<Vector>,
+    epochs: Option<(u64, u64)>,
+    at: Instant,
+}
+
+/// A card as it lies in the memory.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    /// What is known.
+    pub card: &'a Card,
+    /// It is neither hidden nor does it ever expire.
+    pub plain: bool,
+    /// It may be given as it is.
+    pub fresh: bool,
+}
+
+/// Counts of writes that were told.
+#[derive(Default)]
+pub(super) struct Marks {
+    pub users: AtomicU64,
+    pub cards: AtomicU64,
+    pub lists: AtomicU64,
+    pub vectors: AtomicU64,
+}
+
+/// See the module.
+pub struct TenantMemory {
+    freshness: Freshness,
+    most_items: usize,
+    catalogue: RwLock<Catalogue>,
+    pub(super) users: Kept<UserId, Edges>,
+    near: Kept<NearKey, NearKnown>,
+    profiles: Kept<UserId, Profile>,
+    pub(super) marks: Marks,
+}
+
+/// What an entry weighs beside its elements, and an element, in bytes.
+const ENTRY: usize = 160;
+const EDGE: usize = std::mem::size_of::<Own>();
+const NEAR: usize = 24;
+
+impl TenantMemory {
+    pub fn new(freshness: Freshness, limits: &ItemMemoryConfig) -> Self {
+        let bytes = limits.users_mib << 20;
+        Self {
+            freshness,
+            most_items: limits.entries,
+            catalogue: RwLock::default(),
+            users: Kept::new(bytes / 2),
+            near: Kept::new(bytes / 4),
+            profiles: Kept::new(bytes / 4),
+            marks: Marks::default(),
+        }
+    }
+
+    /// Whether there is no more room for items.
+    pub fn is_full(&self) -> bool {
+        self.catalogue().len() >= self.most_items
+    }
+
+    /// Whether this process alone writes.
+    pub fn exclusive(&self) -> bool {
+        self.freshness == Freshness::Exclusive
+    }
+
+    /// The items, for reading. Not to be held while waiting for anything.
+    pub fn catalogue(&self) -> RwLockReadGuard<'_, Catalogue> {
+        self.catalogue.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn catalogue_mut(&self) -> RwLockWriteGuard<'_, Catalogue> {
+        self.catalogue.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what was read at `at` may be given at `now`.
+    pub fn is_fresh(&self, at: Instant, now: Instant) -> bool {
+        match self.freshness {
+            Freshness::Exclusive => true,
+            Freshness::Shared { max_age } => now.saturating_duration_since(at) < max_age,
+        }
+    }
+
+    /// The numbers of items, in the order given.
+    pub fn numbers<'a>(&self, items: impl Iterator<Item = &'a ItemId> + Clone) -> Vec<u32> {
+        {
+            let known = self.catalogue();
+            let found: Option<Vec<u32>> = items.clone().map(|i| known.find(i)).collect();
+            if let Some(found) = found {
+                return found;
+            }
+        }
+        let mut catalogue = self.catalogue_mut();
+        items.map(|i| catalogue.number(i)).collect()
+    }
+
+    /// Cards by number, those that are fresh or `good_enough` in place, and the places of the others.
+    pub fn look_at_cards(&self, items: &[u32], good_enough: impl Fn(&Card) -> bool) -> (Vec<Option<Arc<Card>>>, Vec<usize>) {
+        let now = Instant::now();
+        let catalogue = self.catalogue();
+        let mut missing = Vec::new();
+        let cards = items.iter().enumerate().map(|(place, item)| {
+            let known = catalogue.card(*item);
+            if !known.is_some_and(|k| k.at.is_some_and(|at| self.is_fresh(at, now)) || good_enough(&k.card)) {
+                missing.push(place);
+            }
+            known.map(|k| k.card.clone())
+        });
+        (cards.collect(), missing)
+    }
+
+    /// Goes over cards by number without taking them out.
+    pub fn each_card(&self, items: impl Iterator<Item = u32>, mut judge: impl FnMut(u32, Option<Seen<'_>>)) {
+        let now = Instant::now();
+        let catalogue = self.catalogue();
+        for item in items {
+            let seen = catalogue.card(item).map(|k| Seen {
+                card: &k.card,
+                plain: k.plain,
+                fresh: k.at.is_some_and(|at| self.is_fresh(at, now)),
+            });
+            judge(item, seen);
+        }
+    }
+
+    /// Takes down a card from an earlier life of the process: it only protects.
+    pub fn recall_card(&self, item: &ItemId, card: Card) {
+        let mut catalogue = self.catalogue_mut();
+        let n = catalogue.number(item);
+        if catalogue.card(n).is_none() {
+            catalogue.set_card(n, KnownCard::new(Arc::new(card), None));
+        }
+    }
+
+    /// Someone's newest edges, as fresh as that, or of any age.
+    pub fn edges(&self, user: &UserId, limit: usize, any_age: bool) -> Option<Edges> {
+        let known = self.users.get(user)?;
+        let enough = known.limit >= limit || known.whole();
+        (enough && (any_age || self.is_fresh(known.at, Instant::now()))).then_some(known)
+    }
+
+    pub(super) fn keep_edges(&self, user: UserId, edges: Edges, mark: u64) {
+        let weight = ENTRY + user.as_str().len() + EDGE * edges.own.len();
+        self.users.put(user, edges, weight, || self.marks.users.load(Ordering::SeqCst) == mark);
+    }
+
+    /// Someone's vector (or that they have none), as read in the same epochs and not longer ago than `most`.
+    pub fn profile(&self, user: &UserId, epochs: Option<(u64, u64)>, most: Duration) -> Option<Option<Vector>> {
+        let known = self.profiles.get(user)?;
+        let good = known.epochs == epochs && Instant::now().saturating_duration_since(known.at) < most;
+        good.then_some(known.vector)
+    }
+
+    /// Keeps someone's vector.
+    pub fn keep_profile(&self, user: UserId, vector: Option<Vector>, epochs: Option<(u64, u64)>) {
+        let weight = ENTRY + vector.as_ref().map_or(0, |v| 4 * v.len());
+        self.profiles.put(user, Profile { vector, epochs, at: Instant::now() }, weight, || true);
+    }
+
+    /// How many writes to the vector index were told.
+    pub fn searches_mark(&self) -> u64 {
+        self.marks.vectors.load(Ordering::SeqCst)
+    }
+
+    /// What a search found, for whoever judges its stamp.
+    pub fn found(&self, key: &NearKey) -> Option<NearKnown> {
+        self.near.get(key)
+    }
+
+    /// Keeps what a search found, unless the index was written to since.
+    pub fn keep_found(&self, key: NearKey, known: NearKnown) {
+        let weight = 2 * ENTRY + NEAR * (known.users.len() + known.items.len());
+        let mark = known.stamp.writes;
+        self.near.put(key, known, weight, || self.searches_mark() == mark);
+    }
+
+    pub(super) fn forget_users(&self, users: &[UserId]) {
+        self.marks.users.fetch_add(1, Ordering::SeqCst);
+        users.iter().for_each(|u| self.users.remove(u));
+    }
+
+    pub(super) fn forget_searches(&self) {
+        // Found lists are judged by this count; nothing need be removed.
+        self.marks.vectors.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn forget_cards(&self, items: &[ItemId]) {
+        let mut catalogue = self.catalogue_mut();
+        self.marks.cards.fetch_add(1, Ordering::SeqCst);
+        items.iter().for_each(|i| catalogue.age_card(i));
+    }
+
+    pub(super) fn forget_lists(&self, items: Option<&[ItemId]>) {
+        let mut catalogue = self.catalogue_mut();
+        self.marks.lists.fetch_add(1, Ordering::SeqCst);
+        match items {
+            Some(items) => items.iter().for_each(|i| catalogue.forget_list(i)),
+            None => catalogue.forget_lists(),
+        }
+    }
+
+    /// How often the states of items were told to have changed: cached answers that are younger need no look at their items.
+    pub fn cards_mark(&self) -> u64 {
+        self.marks.cards.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,155 @@
+//! The statements, with the installation's labels in them. Everything else is a parameter.
+//!
+//! A key is the tenant, a unit separator (no id holds a control character), and the id: one unique property, since node keys
+//! are not part of every edition.
+//!
+//! Every write begins with the lock of its tenant's node, so the writers of a tenant go one after the other: the server takes more
+//! locks of its own when it commits, and writers that met there would end in deadlocks. It also makes marks visible in the
+//! order of their numbers, and keeps a list from being written into a generation that no longer counts.
+
+use super::{config::Neo4jConfig, rows::FAR};
+
+pub(super) struct Cypher {
+    pub(super) schema: Vec<(String, String)>,
+    pub(super) set_edges: String,
+    pub(super) erase: String,
+    pub(super) erase_user: String,
+    pub(super) of_users: [String; 2],
+    pub(super) of_items: [String; 2],
+    pub(super) neighbours: [String; 2],
+    pub(super) scan: String,
+    pub(super) digest_edges: String,
+    pub(super) digest_lists: String,
+    pub(super) tenant: String,
+    pub(super) generations: String,
+    pub(super) touched: [String; 2],
+    pub(super) touched_tenants: String,
+    pub(super) new_generation: String,
+    pub(super) set_lists: String,
+    pub(super) settle_lists: String,
+    pub(super) switch: String,
+    pub(super) settle_all: String,
+    pub(super) sweep: String,
+}
+
+/// What every write begins with.
+const LOCK: &str = "MERGE (t:{T} {name: $tenant}) SET t.locked = true WITH t ";
+
+/// What every change of edges ends with: one mark for all items that it touched. Needs `t`, `items` (ids) and `more` (how
+/// many edges came or went).
+const TOUCH: &str = "SET t.mark = coalesce(t.mark, 0) + 1, t.edges = coalesce(t.edges, 0) + more WITH t.mark AS mark, items \
+     UNWIND items AS id MERGE (x:{X} {key: $prefix + id}) SET x.tenant = $tenant, x.id = id, x.mark = mark \
+     RETURN count(x) AS touched";
+
+impl Cypher {
+    pub(super) fn new(config: &Neo4jConfig) -> Self {
+        let p = &config.prefix;
+        let labels = [("{U}", "User"), ("{I}", "Item"), ("{T}", "Tenant"), ("{X}", "Touched")];
+        let named = |text: &str| {
+            let text = text.replace("{TOUCH}", TOUCH).replace("{LOCK}", LOCK).replace("{FAR}", &FAR.to_string());
+            labels.iter().fold(text, |text, (mark, label)| text.replace(mark, &format!("`{p}{label}`")))
+        };
+        // With a bound, and without one where everything is asked for.
+        let bounded = |text: &str| [named(&text.replace("{LIMIT}", "LIMIT $limit")), named(&text.replace("{LIMIT}", ""))];
+        let name = |what: &str| format!("{}_{what}", if p.is_empty() { "nearcast" } else { p });
+        let constraint = |label: &str, property: &str| {
+            let name = name(&format!("{}_{property}", label.to_lowercase()));
+            let text = format!("CREATE CONSTRAINT `{name}` IF NOT EXISTS FOR (n:`{p}{label}`) REQUIRE n.{property} IS UNIQUE");
+            (format!("constraint {name}"), text)
+        };
+        let marks = name("touched_mark");
+        let schema = vec![
+            constraint("User", "key"),
+            constraint("Item", "key"),
+            constraint("Touched", "key"),
+            constraint("Tenant", "name"),
+            (
+                format!("index {marks}"),
+                format!("CREATE INDEX `{marks}` IF NOT EXISTS FOR (n:`{p}Touched`) ON (n.tenant, n.mark)"),
+            ),
+        ];
+        Self {
+            schema,
+            set_edges: named(
+                "{LOCK} UNWIND $rows AS r \
+                 MERGE (u:{U} {key: $prefix + r[0]}) ON CREATE SET u.tenant = $tenant, u.id = r[0] \
+                 MERGE (i:{I} {key: $prefix + r[1]}) ON CREATE SET i.tenant = $tenant, i.id = r[1] \
+                 MERGE (u)-[e:ENGAGED]->(i) WITH t, e, r, e.weight IS NULL AS new WHERE new OR e.weight <> r[2] \
+                 OR e.positive <> r[3] OR e.first <> r[4] OR e.last <> r[5] \
+                 SET e.weight = r[2], e.positive = r[3], e.first = r[4], e.last = r[5] \
+                 WITH t, collect(DISTINCT r[1]) AS items, sum(CASE WHEN new THEN 1 ELSE 0 END) AS more WHERE size(items) > 0 {TOUCH}",
+            ),
+            erase: named(
+                "{LOCK} MATCH (u:{U} {key: $prefix + $user})-[e:ENGAGED]->(i:{I}) WITH t, e, i.id AS id LIMIT $rows DELETE e \
+                 WITH t, collect(id) AS items WHERE size(items) > 0 WITH t, items, -size(items) AS more {TOUCH}",
+            ),
+            erase_user: named("MATCH (u:{U} {key: $prefix + $user}) WHERE NOT (u)--() DELETE u"),
+            of_users: bounded(
+                "UNWIND range(0, size($ids) - 1) AS n MATCH (a:{U} {key: $prefix + $ids[n]}) \
+                 CALL { WITH a MATCH (a)-[e:ENGAGED]->(b) WITH b.id AS id, e ORDER BY e.last DESC, id {LIMIT} \
+                 RETURN collect([id, e.weight, e.positive, e.first + {FAR}, e.last + {FAR}]) AS list } RETURN n, list",
+            ),
+            of_items: bounded(
+                "UNWIND range(0, size($ids) - 1) AS n MATCH (a:{I} {key: $prefix + $ids[n]}) \
+                 CALL { WITH a MATCH (a)<-[e:ENGAGED]-(b) WITH b.id AS id, e ORDER BY e.last DESC, id {LIMIT} \
+                 RETURN collect([id, e.weight, e.positive, e.first + {FAR}, e.last + {FAR}]) AS list } RETURN n, list",
+            ),
+            // The generation is read again at the end: lists that were replaced meanwhile may be gone already.
+            neighbours: bounded(
+                "MATCH (t:{T} {name: $tenant}) WITH coalesce(t.generation, 0) AS g \
+                 UNWIND range(0, size($ids) - 1) AS n MATCH (a:{I} {key: $prefix + $ids[n]}) \
+                 CALL { WITH a, g MATCH (a)-[r:NEAR]->(b) WHERE r.generation = g \
+                 WITH b.id AS id, r.weight AS weight ORDER BY weight DESC, id {LIMIT} \
+                 RETURN collect([id, weight]) AS list } WITH g, collect([n, list]) AS lists \
+                 MATCH (t:{T} {name: $tenant}) RETURN coalesce(t.generation, 0) = g AS same, lists",
+            ),
+            scan: named(
+                "MATCH (u:{U}) WHERE u.key STARTS WITH $prefix CALL { WITH u MATCH (u)-[e:ENGAGED]->(i) \
+                 RETURN collect([i.id, e.weight, e.positive, e.first + {FAR}, e.last + {FAR}]) AS list } RETURN u.id AS id, list",
+            ),
+            digest_edges: named(
+                "MATCH (u:{U}) CALL { WITH u MATCH (u)-[e:ENGAGED]->(i) \
+                 RETURN collect([i.id, e.weight, e.positive, e.first + {FAR}, e.last + {FAR}]) AS list } \
+                 RETURN u.tenant AS tenant, u.id AS id, list",
+            ),
+            digest_lists: named(
+                "MATCH (i:{I}) CALL { WITH i MATCH (i)-[r:NEAR]->(b) RETURN collect([b.id, r.weight, r.generation]) AS list } \
+                 WITH i, list WHERE size(list) > 0 RETURN i.tenant AS tenant, i.id AS id, list",
+            ),
+            tenant: named(
+                "MATCH (t:{T} {name: $tenant}) \
+                 RETURN coalesce(t.edges, 0) AS edges, coalesce(t.mark, 0) AS mark, coalesce(t.generation, 0) AS generation",
+            ),
+            generations: named("MATCH (t:{T}) RETURN t.name AS name, coalesce(t.generation, 0) AS generation"),
+            touched: bounded(
+                "MATCH (x:{X}) WHERE x.tenant = $tenant WITH x ORDER BY x.mark, x.id {LIMIT} RETURN collect(x.id) AS items",
+            ),
+            touched_tenants: named(
+                "MATCH (t:{T}) WHERE EXISTS { MATCH (x:{X}) WHERE x.tenant = t.name } RETURN t.name AS name",
+            ),
+            new_generation: named(
+                "{LOCK} SET t.newest = coalesce(t.newest, t.generation, 0) + 1 RETURN t.newest AS generation",
+            ),
+            // Into the generation given, or into the one that counts.
+            set_lists: named(
+                "{LOCK} WITH coalesce($generation, t.generation, 0) AS g UNWIND $lists AS l \
+                 MERGE (i:{I} {key: $prefix + l[0]}) ON CREATE SET i.tenant = $tenant, i.id = l[0] \
+                 WITH g, i, l CALL { WITH g, i MATCH (i)-[r:NEAR]->() WHERE r.generation = g DELETE r } \
+                 WITH g, i, l UNWIND l[1] AS x \
+                 MERGE (b:{I} {key: $prefix + x[0]}) ON CREATE SET b.tenant = $tenant, b.id = x[0] \
+                 CREATE (i)-[:NEAR {generation: g, weight: x[1]}]->(b)",
+            ),
+            settle_lists: named("UNWIND $ids AS id MATCH (x:{X} {key: $prefix + id}) WHERE x.mark <= $upto DELETE x"),
+            switch: named("{LOCK} WHERE coalesce(t.generation, 0) < $generation SET t.generation = $generation"),
+            settle_all: named(
+                "{LOCK} MATCH (x:{X}) WHERE x.tenant = $tenant \
+                 AND x.mark <= $upto WITH x LIMIT $rows DELETE x RETURN count(*) AS gone",
+            ),
+            sweep: named(
+                "{LOCK} MATCH (i:{I}) WHERE i.key STARTS WITH $prefix AND i.key > $after WITH i ORDER BY i.key LIMIT $rows \
+                 CALL { WITH i MATCH (i)-[r:NEAR]->() WHERE r.generation < $generation DELETE r } \
+                 RETURN max(i.key) AS last",
+            ),
+        }
+    }
+}

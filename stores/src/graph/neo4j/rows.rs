@@ -1,0 +1,70 @@
+//! What the driver takes and gives, as what the port speaks of.
+//!
+//! A weight is an `f32` kept as an `f64`, which holds it exactly; times are whole milliseconds.
+
+use nearcast_domain::{
+    ErrorKind, ItemId, StoreError, StoreResult, Timestamp, UserId,
+    ports::{Edge, Neighbour},
+};
+use neo4rs::{BoltList, BoltType, Row};
+use serde::de::DeserializeOwned;
+
+use super::STORE;
+
+/// Added to times on their way out: the driver reads whole numbers from -16 to -1 as 240 to 255.
+pub(super) const FAR: i64 = 1 << 60;
+
+/// An id, then weight, positive, first and last (both plus [`FAR`]).
+pub(super) type Packed = (String, f64, bool, i64, i64);
+
+pub(super) fn texts<'t>(ids: impl IntoIterator<Item = &'t str>) -> BoltType {
+    list(ids.into_iter().map(BoltType::from).collect())
+}
+
+pub(super) fn list(values: Vec<BoltType>) -> BoltType {
+    BoltType::List(BoltList::from(values))
+}
+
+pub(super) fn edge_row(e: &Edge) -> BoltType {
+    list(vec![
+        e.user.as_str().into(),
+        e.item.as_str().into(),
+        // There is one zero only.
+        f64::from(e.weight + 0.0).into(),
+        e.positive.into(),
+        e.first.millis().into(),
+        e.last.millis().into(),
+    ])
+}
+
+pub(super) fn edge(user: UserId, item: ItemId, (_, weight, positive, first, last): &Packed) -> Edge {
+    let (first, last) = (Timestamp::from_millis(first - FAR), Timestamp::from_millis(last - FAR));
+    Edge { user, item, weight: *weight as f32, positive: *positive, first, last }
+}
+
+pub(super) fn list_row(item: &ItemId, near: &[Neighbour]) -> BoltType {
+    let near = near.iter().map(|n| list(vec![n.item.as_str().into(), f64::from(n.weight).into()])).collect();
+    list(vec![item.as_str().into(), list(near)])
+}
+
+pub(super) fn neighbour(id: String, weight: f64) -> Neighbour {
+    Neighbour { item: ItemId::trusted(id), weight: weight as f32 }
+}
+
+/// A column of a row.
+pub(super) fn get<T: DeserializeOwned>(row: &Row, column: &str) -> StoreResult<T> {
+    row.get(column).map_err(|e| {
+        let message = format!("neo4j: {column}: {e}: what is stored is not what this program writes");
+        StoreError::new(ErrorKind::Corrupt, STORE, message)
+    })
+}
+
+/// A column of the first row, where there is one.
+pub(super) fn first<T: DeserializeOwned>(rows: &[Row], column: &str) -> StoreResult<Option<T>> {
+    rows.first().map(|row| get(row, column)).transpose()
+}
+
+/// A limit as the server takes it.
+pub(super) fn whole(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

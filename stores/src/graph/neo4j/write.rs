@@ -1,0 +1,151 @@
+//! Sets edges and lists, in transactions of bounded size that may each be repeated.
+
+use std::collections::BTreeMap;
+
+use nearcast_domain::{
+    ErrorKind, ItemId, StoreError, StoreResult, Tenant, UserId,
+    ports::{Edge, Neighbour, NeighbourList},
+};
+use neo4rs::Query;
+
+use super::{
+    STORE, Shared, read,
+    rows::{edge_row, first, list, list_row, texts, whole},
+};
+
+pub(super) async fn set_edges(shared: &Shared, tenant: &Tenant, edges: &[Edge]) -> StoreResult<()> {
+    // The last word on a pair stands.
+    let mut rows: Vec<&Edge> = edges.iter().rev().collect();
+    rows.sort_by(|a, b| (&a.item, &a.user).cmp(&(&b.item, &b.user)));
+    rows.dedup_by(|a, b| a.user == b.user && a.item == b.item);
+    for part in rows.chunks(shared.config.batch_rows) {
+        let make = || {
+            let rows = list(part.iter().map(|e| edge_row(e)).collect());
+            vec![shared.about(&shared.cypher.set_edges, tenant).param("rows", rows)]
+        };
+        shared.core.write(make).await?;
+    }
+    Ok(())
+}
+
+/// The last list of each item, by item.
+fn chosen(lists: &[NeighbourList]) -> Vec<(&ItemId, &[Neighbour])> {
+    let by_item: BTreeMap<&ItemId, &[Neighbour]> = lists.iter().map(|(item, list)| (item, list.as_slice())).collect();
+    by_item.into_iter().collect()
+}
+
+/// Parts of at most so many rows, lists whole.
+fn parts<'l>(lists: &'l [(&'l ItemId, &'l [Neighbour])], most: usize) -> Vec<&'l [(&'l ItemId, &'l [Neighbour])]> {
+    let mut rows = 0;
+    let mut parts = Vec::new();
+    let mut from = 0;
+    for (at, (_, list)) in lists.iter().enumerate() {
+        rows += list.len() + 1;
+        if rows >= most {
+            parts.push(&lists[from..=at]);
+            (from, rows) = (at + 1, 0);
+        }
+    }
+    parts.push(&lists[from..]);
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+pub(super) async fn set_neighbours(shared: &Shared, tenant: &Tenant, lists: &[NeighbourList], upto: u64) -> StoreResult<()> {
+    let chosen = chosen(lists);
+    for part in parts(&chosen, shared.config.batch_rows) {
+        let make = || {
+            let ids = texts(part.iter().map(|(item, _)| item.as_str()));
+            let settle = shared.about(&shared.cypher.settle_lists, tenant).param("ids", ids).param("upto", mark(upto));
+            vec![write_lists(shared, tenant, part, None), settle]
+        };
+        shared.core.write(make).await?;
+    }
+    Ok(())
+}
+
+/// Lists of a generation, or of the one that counts.
+fn write_lists(shared: &Shared, tenant: &Tenant, part: &[(&ItemId, &[Neighbour])], generation: Option<i64>) -> Query {
+    let lists = list(part.iter().map(|(item, near)| list_row(item, near)).collect());
+    shared.about(&shared.cypher.set_lists, tenant).param("lists", lists).param("generation", generation)
+}
+
+fn mark(upto: u64) -> i64 {
+    i64::try_from(upto).unwrap_or(i64::MAX)
+}
+
+pub(super) async fn replace_neighbours(
+    shared: &Shared,
+    tenant: &Tenant,
+    lists: &[NeighbourList],
+    upto: u64,
+) -> StoreResult<()> {
+    let cypher = &shared.cypher;
+    let about = |text: &str| shared.about(text, tenant);
+    let rows = shared.core.write(|| vec![about(&cypher.new_generation)]).await?;
+    let generation: i64 = first(&rows, "generation")?
+        .ok_or_else(|| StoreError::new(ErrorKind::Corrupt, STORE, "neo4j: the tenant's node is gone"))?;
+    let chosen = chosen(lists);
+    let filled: Vec<_> = chosen.into_iter().filter(|(_, near)| !near.is_empty()).collect();
+    for part in parts(&filled, shared.config.batch_rows) {
+        shared.core.write(|| vec![write_lists(shared, tenant, part, Some(generation))]).await?;
+    }
+    shared.core.write(|| vec![about(&cypher.switch).param("generation", generation)]).await?;
+    // From here on the new lists count. Marks are taken back after, not before: a crash in between costs work, no touch.
+    let rows = whole(shared.config.batch_rows);
+    loop {
+        let found = shared.core.write(|| vec![about(&cypher.settle_all).param("upto", mark(upto)).param("rows", rows)]).await?;
+        if first::<i64>(&found, "gone")?.unwrap_or(0) < rows {
+            break;
+        }
+    }
+    sweep(shared, tenant).await
+}
+
+/// Deletes the lists of generations that no longer count, also those that a crash left behind.
+async fn sweep(shared: &Shared, tenant: &Tenant) -> StoreResult<()> {
+    let generation = read::tenant(shared, tenant).await?.generation;
+    // An item can have lists of several generations.
+    let items = whole((shared.config.batch_rows / 50).max(1));
+    let mut after = Some(String::new());
+    while let Some(key) = after {
+        let make = || {
+            let query = shared.about(&shared.cypher.sweep, tenant);
+            vec![query.param("after", &*key).param("rows", items).param("generation", generation)]
+        };
+        after = first::<Option<String>>(&shared.core.write(make).await?, "last")?.flatten();
+    }
+    Ok(())
+}
+
+pub(super) async fn erase(shared: &Shared, tenant: &Tenant, user: &UserId) -> StoreResult<u64> {
+    let about = |text: &str| shared.about(text, tenant).param("user", user.as_str());
+    let rows = whole(shared.config.batch_rows);
+    let mut gone = 0;
+    loop {
+        let done = shared.core.write(|| vec![about(&shared.cypher.erase).param("rows", rows)]).await?;
+        let part = first::<i64>(&done, "touched")?.unwrap_or(0);
+        gone += part.max(0) as u64;
+        if part < rows {
+            break;
+        }
+    }
+    shared.core.write(|| vec![about(&shared.cypher.erase_user)]).await?;
+    Ok(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_never_cut() {
+        let near = |n: usize| vec![Neighbour { item: ItemId::trusted("x"), weight: 1.0 }; n];
+        let lists: Vec<NeighbourList> =
+            [3, 0, 9, 1, 1].iter().enumerate().map(|(i, n)| (ItemId::trusted(i.to_string()), near(*n))).collect();
+        let chosen = chosen(&lists);
+        let parts = parts(&chosen, 5);
+        assert_eq!(parts.iter().map(|p| p.len()).collect::<Vec<_>>(), [2, 1, 2]);
+        assert_eq!(parts.concat(), chosen);
+    }
+}
