@@ -199,7 +199,7 @@ async fn many_keys_at_once() {
     let Some(own) = Own::new("many") else { return };
     let ledger = own.ledger().await;
     let m = Maker::new("t");
-    let number = 700;
+    let number = 1_100;
     let name = |n: usize| (format!("u{n}"), format!("i{n}"));
     let batch: Vec<Append> = (0..number)
         .flat_map(|n| {

@@ -20,7 +20,7 @@ use super::{MongoConfig, error};
 const OLDEST_WIRE: i64 = 17;
 /// On FerretDB a look-up of a single key is answered by an index of PostgreSQL (`infra/local/ferretdb/index_documents.sql`), and one by
 /// `$in` reads every document through FerretDB, which costs as much as about so many of the former.
-const SINGLE_LOOK_UPS: usize = 512;
+const SINGLE_LOOK_UPS: usize = 1_000;
 
 /// Documents in one answer of a read, at most: few questions need a second call then.
 pub(crate) const BATCH: u32 = 4_096;

@@ -60,7 +60,7 @@ pub(super) async fn take_in(ledger: &MongoLedger, appends: &[Append], revision: 
     erase(mongo, &tus, &first.erased).await?;
     let (duplicates, ()) = futures_util::try_join!(
         events(mongo, &batch, &loaded, &first, revision),
-        users(ledger, &batch, &tus, &loaded, &first)
+        users(ledger, &batch, &tus, &loaded, &first, &present)
     )?;
     let mut plan = if duplicates.is_empty() {
         first
@@ -175,10 +175,27 @@ async fn tenants(ledger: &MongoLedger, batch: &Batch<'_>) -> StoreResult<()> {
 }
 
 /// Makes the users of new events known, save those of whom this process knows that they are: since their last erasure.
-async fn users(ledger: &MongoLedger, batch: &Batch<'_>, tus: &[String], loaded: &Loaded, first: &Plan<'_>) -> StoreResult<()> {
+async fn users(
+    ledger: &MongoLedger,
+    batch: &Batch<'_>,
+    tus: &[String],
+    loaded: &Loaded,
+    first: &Plan<'_>,
+    present: &HashMap<String, Present>,
+) -> StoreResult<()> {
     let mut needed = vec![false; tus.len()];
     first.events.iter().for_each(|(index, _)| needed[batch.slots[*index].0] = true);
-    let life = |user: usize| first.erased[user].or(loaded.users[user].erased).map(|e| e.asked.millis());
+    let erased = |user: usize| first.erased[user].or(loaded.users[user].erased);
+    // Events that are there already and stay: a crash may have come between them and their user.
+    if !present.is_empty() {
+        for (append, (user, _)) in batch.appends.iter().zip(&batch.slots) {
+            let stays = |found: &Present| erased(*user).is_none_or(|e| found.at > e.until.millis());
+            if event_key(append).and_then(|key| present.get(&key)).is_some_and(stays) {
+                needed[*user] = true;
+            }
+        }
+    }
+    let life = |user: usize| erased(user).map(|e| e.asked.millis());
     let new: Vec<usize> = (0..tus.len()).filter(|u| needed[*u] && !ledger.seen.has_user(&tus[*u], life(*u))).collect();
     let documents: Vec<KeyDoc> = new.iter().map(|u| KeyDoc { key: tus[*u].clone() }).collect();
     let collection = ledger.mongo.write::<KeyDoc>(COLLECTIONS.users).await?;

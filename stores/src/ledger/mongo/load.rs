@@ -180,7 +180,7 @@ pub(super) async fn present(mongo: &Mongo, batch: &Batch<'_>, places: &[usize]) 
     let events = mongo.read::<Present>(COLLECTIONS.events).await?;
     let events = &events;
     let groups: Vec<(String, Vec<String>)> = by_user.into_iter().collect();
-    let at_once = mongo.keys_at_once(groups.len()).await?.min(256);
+    let at_once = mongo.keys_at_once(groups.len()).await?;
     let look = |part: Vec<(String, Vec<String>)>| async move {
         let filter = match part.as_slice() {
             [(tu, keys)] => doc! { "tu": tu, "_id": { "$in": keys } },
