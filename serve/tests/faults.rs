@@ -151,7 +151,7 @@ async fn each_store_each_fault_while_serving() {
                 let missing = g.kept(FAN, &what).await;
                 let mut expected = named(&[store]);
                 if n > 0 {
-                    expected = expected.into_iter().filter(|name| !comes_late(name, fault)).collect();
+                    expected.retain(|name| !comes_late(name, fault));
                 }
                 assert!(contains(&missing, &expected), "{what}, request {n}: {missing:?}");
                 let others = missing.iter().filter(|m| !named(&[store]).contains(m.as_str())).count();

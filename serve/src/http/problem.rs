@@ -21,7 +21,7 @@ pub struct Problem {
     /// Always `about:blank`: the title says what the status says.
     #[serde(rename = "type")]
     #[schema(value_type = String, example = "about:blank")]
-    kind: &'static str,
+    kind: AboutBlank,
     /// The name of the status.
     #[schema(value_type = String, example = "Bad Request")]
     title: &'static str,
@@ -47,6 +47,16 @@ pub struct Problem {
     limit: Option<u32>,
 }
 
+/// The one type a problem has here; without a size, so that a `Result` with a problem stays small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct AboutBlank;
+
+impl Serialize for AboutBlank {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str("about:blank")
+    }
+}
+
 fn as_number<S: serde::Serializer>(status: &StatusCode, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_u16(status.as_u16())
 }
@@ -55,7 +65,7 @@ impl Problem {
     /// A problem with a status and words for it.
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            kind: "about:blank",
+            kind: AboutBlank,
             title: status.canonical_reason().unwrap_or("Error"),
             status,
             detail: detail.into(),

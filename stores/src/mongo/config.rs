@@ -196,7 +196,8 @@ mod tests {
     fn impossible_settings_are_refused_with_the_key() {
         let good = MongoConfig { uri: Address::new("mongodb://127.0.0.1:1/"), ..MongoConfig::default() };
         assert_eq!(good.validate(), Ok(()));
-        let refused: [(fn(&mut MongoConfig), &str); 7] = [
+        type Spoil = fn(&mut MongoConfig);
+        let refused: [(Spoil, &str); 7] = [
             (|c| c.uri = Address::default(), "mongodb.uri"),
             (|c| c.uri = Address::new("http://x"), "mongodb.uri"),
             (|c| c.database = "a b".into(), "mongodb.database"),
