@@ -12,6 +12,8 @@ use crate::ItemId;
 pub enum Source {
     /// Items next to the user's own, by co-engagement.
     Graph,
+    /// Items that follow from the user's own, by weights that were learned from everyone's history.
+    Learned,
     /// What users with a near profile engaged with.
     SimilarUsers,
     /// Items whose text is near the profile.
@@ -24,12 +26,14 @@ pub enum Source {
 
 impl Source {
     /// All, in the order in which ties and sums run.
-    pub const ALL: [Self; 5] = [Self::Graph, Self::SimilarUsers, Self::SimilarText, Self::Trending, Self::Newest];
+    pub const ALL: [Self; 6] =
+        [Self::Graph, Self::Learned, Self::SimilarUsers, Self::SimilarText, Self::Trending, Self::Newest];
 
     /// The name on every surface.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Graph => "graph",
+            Self::Learned => "learned",
             Self::SimilarUsers => "similar_users",
             Self::SimilarText => "similar_text",
             Self::Trending => "trending",

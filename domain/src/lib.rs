@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod facts;
 pub mod ids;
+pub mod learned;
 pub mod ports;
 pub mod profile;
 pub mod taste;

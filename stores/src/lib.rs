@@ -3,6 +3,7 @@
 //! A backend knows its store and nothing of ingestion, serving or jobs. Which one is used is decided where the program is
 //! wired, never here.
 
+pub mod artefacts;
 pub mod cache;
 pub mod dead_letters;
 pub mod engagement;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nearcast_domain::testing;
 use nearcast_stores::{
+    artefacts::SqliteArtefacts,
     dead_letters::SqliteDeadLetters,
     engagement::SqliteEngagement,
     graph::SqliteGraph,
@@ -46,6 +47,14 @@ async fn graph_on_sqlite() {
     testing::graph::graph(&graph(a.path()).await).await;
     testing::graph::graph_digests(&graph(b.path()).await, &graph(c.path()).await).await;
     testing::graph::graph_reopened(async || graph(d.path()).await).await;
+}
+
+#[tokio::test]
+async fn artefacts_on_sqlite() {
+    let (a, b) = (dir(), dir());
+    let open = async |d: &Path| SqliteArtefacts::open(&d.join("artefacts.db")).await.unwrap();
+    testing::artefacts::artefacts(&open(a.path()).await).await;
+    testing::artefacts::artefacts_reopened(async || open(b.path()).await).await;
 }
 
 #[tokio::test]

@@ -76,6 +76,14 @@ async fn engagement_on_postgres() {
     }
 }
 
+#[tokio::test]
+async fn artefacts_on_postgres() {
+    let Some(own) = Own::new().await else { return };
+    testing::artefacts::artefacts(&own.store).await;
+    testing::artefacts::artefacts_reopened(async || own.another()).await;
+    own.remove().await;
+}
+
 /// Ids that end a quotation, sort differently by locale, or are as long as an id may be.
 fn id(n: u32) -> String {
     match n % 7 {

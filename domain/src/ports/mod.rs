@@ -8,6 +8,7 @@
 //!   per row, and may be repeated.
 //! - What a port hands out is ordered deterministically; ties are broken by id.
 
+mod artefacts;
 mod cache;
 mod changes;
 mod claim;
@@ -20,6 +21,7 @@ mod log;
 mod states;
 mod vectors;
 
+pub use artefacts::{ArtefactInfo, Artefacts, NewArtefact, NoArtefacts};
 pub use cache::{CachedAnswer, ResponseCache, answer_prefix, erasures};
 pub use changes::Changes;
 pub use claim::{Claim, Claimed};

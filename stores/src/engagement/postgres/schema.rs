@@ -131,6 +131,7 @@ async fn migrate(shared: &Shared) -> StoreResult<Vec<String>> {
     } else {
         lines.push(format!("schema {schema}, tables {version}"));
     }
+    super::artefacts::ensure(shared, &mut tx).await?;
     tx.commit().await?;
     Ok(lines)
 }
