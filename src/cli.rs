@@ -37,6 +37,8 @@ pub enum Command {
     Import(ImportArgs),
     /// How good the recommendations are: HR, NDCG, recall, coverage, latency.
     Evaluate(EvaluateArgs),
+    /// Learns from the history; takes what it learned into service only where that is better.
+    Train(TrainArgs),
     /// A digest of every store, and one of all.
     Verify(JsonArgs),
     /// Makes topics, collections, indexes and constraints in the configured stores; may be repeated.
@@ -119,10 +121,33 @@ pub struct EvaluateArgs {
     /// What was chosen next: lines of {"user_id","items"}.
     #[arg(long, value_name = "H")]
     pub holdout: PathBuf,
+    /// Learn from the events first, as `nearcast train` does.
+    #[arg(long)]
+    pub train: bool,
+    /// Also measure each source by itself.
+    #[arg(long)]
+    pub sources: bool,
     /// How many recommendations each.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub k: u16,
     /// Print the figures as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Whose history.
+    #[arg(long, default_value = "default")]
+    pub tenant: String,
+    /// Do not train: list the versions, the newest first.
+    #[arg(long, conflicts_with = "rollback")]
+    pub list: bool,
+    /// Do not train: take the version before the one in service back into service, or none.
+    #[arg(long)]
+    pub rollback: bool,
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }

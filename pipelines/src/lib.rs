@@ -5,8 +5,10 @@
 
 pub mod evaluate;
 pub mod neighbours;
+pub mod train;
 pub mod trending;
 pub mod upkeep;
 pub mod verify;
 
+pub use train::{TrainConfig, Trainer};
 pub use upkeep::{Upkeep, UpkeepConfig, UpkeepReport};

@@ -125,12 +125,15 @@ pub(crate) fn digest_of(text: &str) -> Option<[u8; 32]> {
     if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
-/// What a source's word counts in the blend; 0 switches it off.
+/// What a source's word counts in the blend; 0 switches it off. Where a blend was learned, it counts in its place, times what stands
+/// here over the default.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Weights {
     /// Items next to the user's own.
     pub graph: f32,
+    /// Items that follow from the user's own, where weights were learned.
+    pub learned: f32,
     /// What near users engaged with.
     pub similar_users: f32,
     /// Items whose text is near.
@@ -251,7 +254,7 @@ impl Default for ServeConfig {
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { graph: 1.0, similar_users: 0.1, similar_text: 0.3, trending: 1.0, newest: 0.001 }
+        Self { graph: 1.0, learned: 1.0, similar_users: 0.1, similar_text: 0.3, trending: 1.0, newest: 0.001 }
     }
 }
 
@@ -311,6 +314,7 @@ impl Weights {
     pub const fn of(&self, source: Source) -> f32 {
         match source {
             Source::Graph => self.graph,
+            Source::Learned => self.learned,
             Source::SimilarUsers => self.similar_users,
             Source::SimilarText => self.similar_text,
             Source::Trending => self.trending,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use nearcast_domain::ports::{
-    DeadLetters, Embedder, EngagementRead, EventSink, GraphRead, LedgerRead, Progress, ResponseCache, StoreStates, VectorRead,
+    Artefacts, DeadLetters, Embedder, EngagementRead, EventSink, GraphRead, LedgerRead, Progress, ResponseCache, StoreStates, VectorRead,
 };
 
 use crate::Memory;
@@ -33,6 +33,8 @@ pub struct Stores {
     pub dead_letters: Arc<dyn DeadLetters>,
     /// What this process remembers of them; told of writes where it is exclusive.
     pub memory: Arc<Memory>,
+    /// What training made.
+    pub artefacts: Arc<dyn Artefacts>,
     /// How they fare, where calls to them are guarded.
     pub states: Arc<dyn StoreStates>,
 }

@@ -36,7 +36,15 @@ pub async fn run(args: EvaluateArgs, mut config: Config, cancel: CancellationTok
     import(&app, &args.events, tenant.clone(), &cancel).await?;
     anyhow::ensure!(!cancel.is_cancelled(), "interrupted");
     app.settle().await?;
+    if args.train {
+        let report = tokio::select! {
+            report = app.trainer.train(&tenant) => report?,
+            () = cancel.cancelled() => anyhow::bail!("interrupted"),
+        };
+        eprint!("{}", super::train::sentences(&report));
+    }
     let recommender = app.recommender()?;
+    recommender.notice_trained().await?;
     let catalogue = app.stores.ledger.counts(&tenant).await?.items;
     let progress = Progress::new("evaluating", holdout.len() as u64, false);
     let mut judge = Judge::default();

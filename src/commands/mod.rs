@@ -10,6 +10,7 @@ mod import;
 mod models;
 mod run;
 mod setup;
+mod train;
 mod verify;
 
 use std::future::Future;
@@ -31,6 +32,7 @@ pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Ingest(args) => on_runtime(&config, |c| run::ingest(args, config.clone(), c)),
         Command::Import(args) => on_runtime(&config, |c| import::run(args, config.clone(), c)),
         Command::Evaluate(args) => on_runtime(&config, |c| evaluate::run(args, config.clone(), c)),
+        Command::Train(args) => on_runtime(&config, |c| train::run(args, config.clone(), c)),
         Command::Setup => on_runtime(&config, |c| setup::run(config.clone(), c)),
         Command::Verify(args) => on_runtime(&config, |c| verify::run(args, config.clone(), c)),
         Command::Dlq { action } => on_runtime(&config, |c| dlq::run(action, config.clone(), c)),

@@ -71,7 +71,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
         working.cancel();
         served.context("serving")
     };
-    let (served, worked, (), ()) = tokio::join!(
+    let (served, worked, (), (), ()) = tokio::join!(
         api,
         async {
             let outcome = if roles.ingest { work(&app, &working).await } else { Ok(()) };
@@ -83,6 +83,11 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
         async {
             if roles.ingest {
                 app.upkeep.run(&background).await
+            }
+        },
+        async {
+            if roles.ingest {
+                app.trainer.run(&background).await
             }
         },
         async {

@@ -12,7 +12,7 @@ pub use load::load;
 pub use model::ModelConfig;
 use nearcast_domain::{profile::ProfileRule, taste::Taste};
 use nearcast_ingest::IngestConfig;
-use nearcast_pipelines::UpkeepConfig;
+use nearcast_pipelines::{TrainConfig, UpkeepConfig};
 use nearcast_serve::ServeConfig;
 use nearcast_stores::{
     cache::RedisConfig, engagement::PostgresConfig, graph::Neo4jConfig, guard::GuardConfig, log::KafkaConfig,
@@ -59,6 +59,8 @@ pub struct Config {
     pub serve: ServeConfig,
     /// Item neighbours and trending.
     pub upkeep: UpkeepConfig,
+    /// Learning from the history.
+    pub train: TrainConfig,
 }
 
 /// The section `[log]`.
@@ -101,6 +103,7 @@ impl Default for Config {
             profile: ProfileRule::default(),
             serve: ServeConfig::default(),
             upkeep: UpkeepConfig::default(),
+            train: TrainConfig::default(),
         }
     }
 }
@@ -119,6 +122,7 @@ impl Config {
         self.profile.validate()?;
         self.serve.validate().map_err(|e| e.to_string())?;
         self.upkeep.validate()?;
+        self.train.validate()?;
         self.stores.validate(self)?;
         self.guard.validate()?;
         self.model.validate()

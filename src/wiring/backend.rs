@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use nearcast_domain::StoreResult;
 use nearcast_stores::{
+    artefacts::SqliteArtefacts,
     cache::{MokaCache, TieredCache},
     dead_letters::{KafkaDeadLetters, SqliteDeadLetters},
     engagement::{PostgresEngagement, SqliteEngagement},
@@ -43,7 +44,7 @@ macro_rules! embedded {
     )*};
 }
 
-embedded!(SqliteLedger, HnswIndex, SqliteEngagement, SqliteLog, SqliteDeadLetters, SqlitePositions);
+embedded!(SqliteLedger, HnswIndex, SqliteArtefacts, SqliteEngagement, SqliteLog, SqliteDeadLetters, SqlitePositions);
 
 #[async_trait]
 impl Backend for CachedGraph<SqliteGraph> {

@@ -11,7 +11,7 @@ use anyhow::Context;
 use guards::Guards;
 use nearcast_domain::ports::{DeadLetters, Embedder, GraphWrite, LedgerRead as _, LedgerWrite, VectorWrite};
 use nearcast_ingest::{Worker, config::Rules};
-use nearcast_pipelines::Upkeep;
+use nearcast_pipelines::{Trainer, Upkeep, train};
 use nearcast_serve::{Freshness, Memory, Recommender};
 use nearcast_stores::{ledger::SqliteLedger, told::Told};
 pub use stores::{Stores, dead_letters};
@@ -38,6 +38,7 @@ pub struct App {
     memory: Arc<Memory>,
     pub worker: Worker,
     pub upkeep: Upkeep,
+    pub trainer: Trainer,
     // Last: the directory is given back when everything in it is closed. `None` where nothing is embedded.
     pub dir: Option<DataDir>,
 }
@@ -103,10 +104,26 @@ impl App {
         }
         let worker = Worker::new(ports, ingest, rules);
         let mut upkeep = Upkeep::new(graph, stores.engagement.clone(), config.upkeep.clone());
+        let formulas = train::Rules {
+            neighbours: config.upkeep.neighbours.clone(),
+            trending: config.upkeep.trending.clone(),
+            profile: config.profile,
+            ..train::Rules::default()
+        };
+        let revision = embedder.model().revision.clone();
+        let mut trainer = Trainer::new(
+            stores.graph.clone(),
+            stores.ledger.clone(),
+            stores.artefacts.clone(),
+            revision,
+            config.train.clone(),
+            formulas,
+        );
         if shared {
             upkeep = upkeep.under(stores.leases.clone(), holder());
+            trainer = trainer.under(stores.leases.clone(), holder());
         }
-        let app = Self { config, stores, embedder, model, memory, worker, upkeep, dir };
+        let app = Self { config, stores, embedder, model, memory, worker, upkeep, trainer, dir };
         if purpose == Purpose::Work {
             app.same_model().await?;
             app.mend_vectors().await?;
@@ -128,6 +145,7 @@ impl App {
             sink: self.stores.log.sink(),
             progress: self.stores.log.progress(),
             dead_letters: self.stores.dead_letters.clone(),
+            artefacts: self.stores.artefacts.clone(),
             memory: self.memory.clone(),
             states: guards.states(),
         }

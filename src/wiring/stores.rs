@@ -3,10 +3,11 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nearcast_domain::ports::{
-    DeadLetters, EngagementWrite, GraphRead, GraphWrite, Leases, LedgerRead, LedgerWrite, Positions, ResponseCache, VectorRead,
+    Artefacts, DeadLetters, EngagementWrite, GraphRead, GraphWrite, Leases, LedgerRead, LedgerWrite, Positions, ResponseCache, VectorRead,
     VectorWrite,
 };
 use nearcast_stores::{
+    artefacts::SqliteArtefacts,
     cache::{MokaCache, TieredCache},
     dead_letters::{KafkaDeadLetters, SqliteDeadLetters},
     engagement::{PostgresEngagement, SqliteEngagement},
@@ -44,6 +45,8 @@ pub struct Stores {
     pub dead_letters: Arc<dyn DeadLetters>,
     pub positions: Arc<dyn Positions>,
     pub leases: Arc<dyn Leases>,
+    /// Beside the totals.
+    pub artefacts: Arc<dyn Artefacts>,
     /// In the order in which they are closed.
     all: Vec<Arc<dyn Backend>>,
 }
@@ -89,9 +92,15 @@ impl Stores {
                 (Arc::new(graph.on_core()), graph)
             }
         };
-        let engagement: Arc<dyn EngagementWrite> = match kinds.engagement {
-            EngagementBackend::Embedded => keep(&mut all, SqliteEngagement::open(&path.join("engagement.db")).await?),
-            EngagementBackend::Postgres => keep(&mut all, PostgresEngagement::new(&config.postgres)?),
+        let (engagement, artefacts): (Arc<dyn EngagementWrite>, Arc<dyn Artefacts>) = match kinds.engagement {
+            EngagementBackend::Embedded => (
+                keep(&mut all, SqliteEngagement::open(&path.join("engagement.db")).await?),
+                keep(&mut all, SqliteArtefacts::open(&path.join("artefacts.db")).await?),
+            ),
+            EngagementBackend::Postgres => {
+                let store = keep(&mut all, PostgresEngagement::new(&config.postgres)?);
+                (store.clone(), store)
+            }
         };
         let cache: Arc<dyn ResponseCache> = match kinds.cache {
             CacheBackend::Embedded => keep(&mut all, MokaCache::default()),
@@ -120,6 +129,7 @@ impl Stores {
             dead_letters,
             positions,
             leases,
+            artefacts,
             all,
         })
     }

@@ -3,6 +3,8 @@
 //! A step is kept only if it gains 1 % on the mean over slices, and in the end the blend nearest to the default that gains about as much
 //! is taken: what a history does not clearly say stays as it is.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use nearcast_domain::learned::{Blend, GROUPS, group_of};
 use rayon::prelude::*;
 
@@ -97,9 +99,9 @@ fn neighbours(blend: &Blend) -> Vec<Blend> {
     all
 }
 
-fn ascend(slices: &[Vec<Row>], from: Blend) -> (Blend, f64) {
+fn ascend(slices: &[Vec<Row>], from: Blend, stop: &AtomicBool) -> (Blend, f64) {
     let mut best = (from, value(slices, &from));
-    loop {
+    while !stop.load(Ordering::Relaxed) {
         let mut next = best;
         for blend in neighbours(&best.0) {
             let v = value(slices, &blend);
@@ -112,6 +114,7 @@ fn ascend(slices: &[Vec<Row>], from: Blend) -> (Blend, f64) {
         }
         best = next;
     }
+    best
 }
 
 fn between(a: &Blend, b: &Blend, part: f32) -> Blend {
@@ -142,13 +145,13 @@ pub fn alone(source: usize) -> Blend {
 pub const ALONE: [&str; 5] = ["graph", "learned", "similar_users", "similar_text", "trending"];
 
 /// The blend that these slices speak for, from `from` on.
-pub fn learn(slices: &[Vec<Row>], from: Blend) -> Blend {
+pub fn learn(slices: &[Vec<Row>], from: Blend, stop: &AtomicBool) -> Blend {
     let base = value(slices, &from);
-    let mut found = ascend(slices, from);
+    let mut found = ascend(slices, from, stop);
     // A hill may lie where a source stands alone.
     let starts = (0..ALONE.len()).map(alone).max_by(|a, b| value(slices, a).total_cmp(&value(slices, b)));
     for start in starts.into_iter().chain([Blend { learned: from.graph.max(1.0), ..from }]) {
-        let other = ascend(slices, start);
+        let other = ascend(slices, start, stop);
         if other.1 > found.1 * STEP {
             found = other;
         }
@@ -159,7 +162,7 @@ pub fn learn(slices: &[Vec<Row>], from: Blend) -> Blend {
 }
 
 /// Blends of groups of people, where the slices speak for them.
-pub fn groups(slices: &[Vec<Row>], blend: &Blend) -> [Option<Blend>; GROUPS.len()] {
+pub fn groups(slices: &[Vec<Row>], blend: &Blend, stop: &AtomicBool) -> [Option<Blend>; GROUPS.len()] {
     std::array::from_fn(|group| {
         let of: Vec<Vec<Row>> =
             slices.iter().map(|s| s.iter().filter(|r| group_of(r.own) == group).cloned().collect()).collect();
@@ -167,7 +170,7 @@ pub fn groups(slices: &[Vec<Row>], blend: &Blend) -> [Option<Blend>; GROUPS.len(
             return None;
         }
         // Every slice must agree.
-        let own = learn(&of, *blend);
+        let own = learn(&of, *blend, stop);
         let gains = |s: &Vec<Row>| mean(&judge_all(s, &own)) > GROUP_STEP * mean(&judge_all(s, blend));
         (own != *blend && of.iter().all(gains)).then_some(own)
     })
@@ -206,7 +209,7 @@ mod tests {
             (0..3).map(|s| (0..150).map(|n| row(1000 * s + n, best)).collect()).collect()
         };
         let at = RECENCIES.iter().position(|r| *r == 0.25).unwrap();
-        let found = learn(&slices(LEARNED + at), Blend::default());
+        let found = learn(&slices(LEARNED + at), Blend::default(), &AtomicBool::new(false));
         assert!(found.learned > found.graph && found.learned > found.similar_users, "{found:?}");
         assert_eq!(found.learned_recency, 0.25);
         let noise: Vec<Vec<Row>> = slices(GRAPH)
@@ -220,6 +223,6 @@ mod tests {
                     .collect()
             })
             .collect();
-        assert_eq!(learn(&noise, Blend::default()), Blend::default());
+        assert_eq!(learn(&noise, Blend::default(), &AtomicBool::new(false)), Blend::default());
     }
 }

@@ -7,6 +7,8 @@
 //! Where people and dimensions are fewer than items, `P = (I - WᵀW)/ridge` with `W = L⁻¹Z`, `LLᵀ = ridge·I + ZZᵀ`, `G = ZᵀZ + ridge·I`
 //! (Woodbury). Products run on one thread each, in blocks that do not depend on the number of threads: the same bits always.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use faer::{
     Accum, Mat, MatRef, Par,
     dyn_stack::{MemBuffer, MemStack},
@@ -40,11 +42,14 @@ struct Chosen {
 }
 
 /// Learns from what is known, between at most `most` items. `None` where there is nothing to learn from.
-pub fn fit(world: &World, known: &Known, config: &TrainConfig, most: usize) -> Option<Lists> {
+pub fn fit(world: &World, known: &Known, config: &TrainConfig, most: usize, stop: &AtomicBool) -> Option<Lists> {
+    if stop.load(Ordering::Relaxed) {
+        return None;
+    }
     let chosen = Chosen::new(world, known, most)?;
     let n = chosen.items.len();
     let dimensions = chosen.rows.len() + chosen.texts.nrows();
-    let lists = if dimensions < n { low_rank(&chosen, config)? } else { direct(&chosen, config)? };
+    let lists = if dimensions < n { low_rank(&chosen, config, stop)? } else { direct(&chosen, config, stop)? };
     let mut all: Lists = vec![Vec::new(); world.items.len()];
     for (item, list) in chosen.items.iter().zip(lists) {
         all[*item as usize] = list.into_iter().map(|(j, w)| (chosen.items[j as usize], w)).collect();
@@ -118,7 +123,7 @@ fn cholesky(g: &mut Mat<f32>) -> Option<()> {
 }
 
 /// `P` by way of people and dimensions.
-fn low_rank(chosen: &Chosen, config: &TrainConfig) -> Option<Lists> {
+fn low_rank(chosen: &Chosen, config: &TrainConfig, stop: &AtomicBool) -> Option<Lists> {
     let (n, people, d) = (chosen.items.len(), chosen.rows.len(), chosen.texts.nrows());
     let m = people + d;
     let scale = config.text.sqrt();
@@ -143,16 +148,16 @@ fn low_rank(chosen: &Chosen, config: &TrainConfig) -> Option<Lists> {
     drop(k);
     let w = z.as_ref();
     let share: Vec<f32> = (0..n).map(|j| 1.0 - squares(w, j, 0)).collect();
-    Some(blocks(n, config.keep, |from, to| {
+    blocks(n, config.keep, stop, |from, to| {
         let mut s: Mat<f32> = Mat::zeros(n, to - from);
         matmul(s.as_mut(), Accum::Replace, w.transpose(), w.subcols(from, to - from), 1.0, Par::Seq);
         // P(i,j) = -s / ridge beside the diagonal, P(j,j) = share / ridge.
         (s, |value: f32, j: usize| value / share[j])
-    }))
+    })
 }
 
 /// `P` by way of the whole Gram matrix.
-fn direct(chosen: &Chosen, config: &TrainConfig) -> Option<Lists> {
+fn direct(chosen: &Chosen, config: &TrainConfig, stop: &AtomicBool) -> Option<Lists> {
     let n = chosen.items.len();
     let mut inverse: Mat<f32> = Mat::zeros(n, n);
     {
@@ -176,12 +181,12 @@ fn direct(chosen: &Chosen, config: &TrainConfig) -> Option<Lists> {
     }
     let l = inverse.as_ref();
     let diagonal: Vec<f32> = (0..n).map(|j| squares(l, j, j)).collect();
-    Some(blocks(n, config.keep, |from, to| {
+    blocks(n, config.keep, stop, |from, to| {
         let mut s: Mat<f32> = Mat::zeros(n, to - from);
         let (below, columns) = (l.subrows(from, n - from), to - from);
         matmul(s.as_mut(), Accum::Replace, below.transpose(), below.subcols(from, columns), 1.0, Par::Seq);
         (s, |value: f32, j: usize| -value / diagonal[j])
-    }))
+    })
 }
 
 /// The squares of a column from a row on, added up in order.
@@ -190,23 +195,32 @@ fn squares(m: MatRef<'_, f32>, column: usize, from: usize) -> f32 {
 }
 
 /// Goes over items in blocks: `product` gives a column an item of the block and what an entry of it is worth.
-fn blocks<V: Fn(f32, usize) -> f32>(n: usize, keep: usize, product: impl Fn(usize, usize) -> (Mat<f32>, V) + Sync) -> Lists {
+fn blocks<V: Fn(f32, usize) -> f32>(
+    n: usize,
+    keep: usize,
+    stop: &AtomicBool,
+    product: impl Fn(usize, usize) -> (Mat<f32>, V) + Sync,
+) -> Option<Lists> {
     let starts: Vec<usize> = (0..n).step_by(BLOCK).collect();
     let done: Vec<Lists> = starts
         .into_par_iter()
         .map(|from| {
+            if stop.load(Ordering::Relaxed) {
+                return None;
+            }
             let to = n.min(from + BLOCK);
             let (s, worth) = product(from, to);
-            (from..to)
+            let lists = (from..to)
                 .map(|i| {
                     let column = s.col(i - from);
                     let worths = (0..n).filter(|j| *j != i).map(|j| (j as u32, worth(column[j], j)));
                     strongest(worths.filter(|(_, w)| w.is_finite() && *w > 0.0).collect(), keep)
                 })
-                .collect()
+                .collect();
+            Some(lists)
         })
-        .collect();
-    done.into_iter().flatten().collect()
+        .collect::<Option<_>>()?;
+    Some(done.into_iter().flatten().collect())
 }
 
 /// The strongest so many, in order, ties by number.
@@ -286,7 +300,7 @@ mod tests {
         let config = TrainConfig { ridge: 5.0, text: 2.0, keep: 500, ..TrainConfig::default() };
         for (people, items) in [(300, 60), (20, 100)] {
             let world = world(people, items, true);
-            let lists = fit(&world, &world.all(), &config, 1_000).unwrap();
+            let lists = fit(&world, &world.all(), &config, 1_000, &AtomicBool::new(false)).unwrap();
             let all = expected(&world, &config);
             for (i, list) in lists.iter().enumerate() {
                 assert_eq!(list.len(), all[i].iter().filter(|w| **w > 1e-7).count(), "{i}");
@@ -305,7 +319,7 @@ mod tests {
             let world = world(people, items, true);
             let with = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| fit(&world, &world.all(), &config, 1_000)).unwrap()
+                pool.install(|| fit(&world, &world.all(), &config, 1_000, &AtomicBool::new(false))).unwrap()
             };
             let bits = |lists: Lists| -> Vec<(u32, u32)> {
                 lists.into_iter().flatten().map(|(j, w)| (j, w.to_bits())).collect()
@@ -320,8 +334,8 @@ mod tests {
     #[test]
     fn only_the_most_chosen_take_part_where_there_are_too_many() {
         let world = world(200, 100, false);
-        let lists = fit(&world, &world.all(), &TrainConfig::default(), 30).unwrap();
+        let lists = fit(&world, &world.all(), &TrainConfig::default(), 30, &AtomicBool::new(false)).unwrap();
         assert!(lists.iter().filter(|l| !l.is_empty()).count() <= 30);
-        assert!(fit(&World::default(), &Known::default(), &TrainConfig::default(), 30).is_none());
+        assert!(fit(&World::default(), &Known::default(), &TrainConfig::default(), 30, &AtomicBool::new(false)).is_none());
     }
 }

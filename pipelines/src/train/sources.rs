@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use faer::{Accum, Mat, MatRef, Par, linalg::matmul::matmul};
 use nearcast_domain::{
-    Vector,
+    ItemId, Vector,
     ports::TrendFit,
     profile::ProfileRule,
 };
@@ -92,7 +92,7 @@ pub fn rows(
 ) -> Vec<Row> {
     let edges = world.edges(&slice.known);
     let mut graph = vec![Vec::new(); world.items.len()];
-    let number = |item| world.items.binary_search(item).unwrap_or_default() as u32;
+    let number = |item: &ItemId| world.items.binary_search(item).unwrap_or_default() as u32;
     for (item, list) in all_lists(&Matrix::new(&edges, neighbours.history), neighbours) {
         graph[number(&item) as usize] = list.iter().take(NEIGHBOURS).map(|n| (number(&n.item), n.weight)).collect();
     }
@@ -102,7 +102,8 @@ pub fn rows(
     let moment = Moment { world, slice, graph, learned, rising, share: found.share as f32, rule };
     let near = moment.near();
     let tests = slice.tests.par_iter().zip(near);
-    tests.map(|(test, (users, texts))| moment.row(test.user, &test.truth, &users, &texts)).collect()
+    let tally = || Tally::new(world.items.len());
+    tests.map_init(tally, |tally, (test, (users, texts))| moment.row(tally, test.user, &test.truth, &users, &texts)).collect()
 }
 
 /// What rises: by item, each choice faded by its age in hours.
@@ -116,6 +117,37 @@ fn rising(world: &World, slice: &Slice, half_life: Option<f64>) -> Vec<(u32, f32
         sums[c.item as usize] += f64::from(c.weight) * half_life.map_or(1.0, |h| (-age / h).exp2());
     }
     super::fit::strongest((0_u32..).zip(sums).map(|(i, s)| (i, s as f32)).filter(|(_, s)| *s > 0.0).collect(), 400)
+}
+
+/// Sums by item, once an exponent. Used again by the next person of the same thread.
+struct Tally {
+    sums: Vec<[f32; N]>,
+    touched: Vec<u32>,
+}
+
+impl Tally {
+    fn new(items: usize) -> Self {
+        Self { sums: vec![[0.0; N]; items], touched: Vec::new() }
+    }
+
+    fn add(&mut self, item: u32, voices: &[f32; N], weight: f32) {
+        let sums = &mut self.sums[item as usize];
+        // The last exponent's voice is the smallest and above 0 where any is.
+        if sums[0] == 0.0 {
+            self.touched.push(item);
+        }
+        sums.iter_mut().zip(voices).for_each(|(s, v)| *s += v * weight);
+    }
+
+    /// What was added up, once an exponent; begins anew.
+    fn take(&mut self) -> [Near; N] {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        let out = std::array::from_fn(|e| touched.iter().map(|i| (*i, self.sums[*i as usize][e])).collect());
+        touched.iter().for_each(|i| self.sums[*i as usize] = [0.0; N]);
+        out
+    }
 }
 
 /// Near ones with how far each stands out.
@@ -165,20 +197,17 @@ impl Moment<'_> {
         self.world.newest(user, self.slice.known[user])
     }
 
-    fn row(&self, user: usize, truth: &[u32], users: &Near, texts: &Near) -> Row {
+    fn row(&self, tally: &mut Tally, user: usize, truth: &[u32], users: &Near, texts: &Near) -> Row {
         let own = self.own(user);
         let mut columns: Vec<Near> = Vec::with_capacity(COLUMNS);
         for lists in [&self.graph, self.learned] {
-            for exponent in RECENCIES {
-                let mut sums: BTreeMap<u32, f32> = BTreeMap::new();
-                for (rank, c) in own.iter().take(OWN).enumerate().filter(|(_, c)| c.positive) {
-                    let voice = c.weight * ((rank + 1) as f32).powf(-exponent);
-                    for (item, weight) in &lists[c.item as usize] {
-                        *sums.entry(*item).or_default() += voice * weight;
-                    }
+            for (rank, c) in own.iter().take(OWN).enumerate().filter(|(_, c)| c.positive) {
+                let voices = RECENCIES.map(|exponent| c.weight * ((rank + 1) as f32).powf(-exponent));
+                for (item, weight) in &lists[c.item as usize] {
+                    tally.add(*item, &voices, *weight);
                 }
-                columns.push(sums.into_iter().collect());
             }
+            columns.extend(tally.take());
         }
         let mut sums: BTreeMap<u32, f32> = BTreeMap::new();
         for (near, voice) in users {

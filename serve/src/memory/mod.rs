@@ -8,6 +8,7 @@
 mod catalogue;
 mod kept;
 mod late;
+mod learned;
 mod load;
 mod near;
 mod tenant;
@@ -24,6 +25,7 @@ use nearcast_domain::{ItemId, Tenant, UserId, ports::Changes};
 pub(crate) use self::{
     catalogue::{Card, Catalogue, Next, shortened},
     late::Late,
+    learned::LearnedTable,
     load::{Loads, remember_states},
     near::{NearKey, NearKnown, Stamp},
     tenant::{Edges, Own, TenantMemory},
@@ -73,6 +75,14 @@ impl Memory {
             *slot = self.begin();
         }
         slot.clone()
+    }
+
+    /// Forgets what was learned of tenants that have nothing in service any more.
+    pub(crate) fn keep_learned_of(&self, keep: impl Fn(&Tenant) -> bool) {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        for (_, mem) in tenants.iter().filter(|(t, mem)| mem.learned().is_some() && !keep(t)) {
+            mem.set_learned(None);
+        }
     }
 
     fn begin(&self) -> Arc<TenantMemory> {

@@ -18,6 +18,7 @@ use super::{
     Freshness,
     catalogue::{Card, Catalogue, KnownCard},
     kept::Kept,
+    learned::LearnedTable,
     near::{NearKey, NearKnown},
 };
 use crate::config::ItemMemoryConfig;
@@ -92,6 +93,7 @@ pub struct TenantMemory {
     near: Kept<NearKey, NearKnown>,
     profiles: Kept<UserId, Profile>,
     pub(super) marks: Marks,
+    learned: RwLock<Option<Arc<LearnedTable>>>,
 }
 
 /// What an entry weighs beside its elements, and an element, in bytes.
@@ -110,6 +112,7 @@ impl TenantMemory {
             near: Kept::new(bytes / 4),
             profiles: Kept::new(bytes / 4),
             marks: Marks::default(),
+            learned: RwLock::default(),
         }
     }
 
@@ -151,6 +154,16 @@ impl TenantMemory {
         }
         let mut catalogue = self.catalogue_mut();
         items.map(|i| catalogue.number(i)).collect()
+    }
+
+    /// What was learned, where an artefact is in service.
+    pub fn learned(&self) -> Option<Arc<LearnedTable>> {
+        self.learned.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another artefact is in service, or none.
+    pub fn set_learned(&self, table: Option<Arc<LearnedTable>>) {
+        *self.learned.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
 
     /// Cards by number, those that are fresh or `good_enough` in place, and the places of the others.

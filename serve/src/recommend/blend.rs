@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn shares_make_one_and_scores_do_not_depend_on_scale() {
-        let weights = Weights { graph: 2.0, similar_users: 1.0, similar_text: 0.0, trending: 0.0, newest: 0.0 };
+        let weights = Weights { graph: 2.0, learned: 0.0, similar_users: 1.0, similar_text: 0.0, trending: 0.0, newest: 0.0 };
         let run = |scale: f32| {
             let graph = [proposed(0, 10.0 * scale), proposed(1, 5.0 * scale)];
             let users = [proposed(1, 0.2), proposed(2, 0.1)];

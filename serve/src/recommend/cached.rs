@@ -264,6 +264,9 @@ fn key(on: &Recommender, tenant: &Tenant, user: &UserId, query: &Query) -> Strin
     let explain = if query.explain { "x" } else { "" };
     // Writing to a string does not fail.
     let _ = write!(key, "{}/{}{explain}", on.fingerprint, query.k);
+    if let Some(learned) = on.stores.memory.tenant(tenant).learned() {
+        let _ = write!(key, "v{}", learned.version);
+    }
     if query.category.is_none() && query.exclude.is_empty() {
         return key;
     }

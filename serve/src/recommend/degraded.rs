@@ -17,12 +17,12 @@ pub const CACHE: &str = "cache";
 /// The wait for the caller's own events.
 pub const AFTER: &str = "after";
 
-const NAMES: [&str; 8] = ["graph", "similar_users", "similar_text", "trending", "newest", LEDGER, CACHE, AFTER];
-static LAST_LOGGED: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+const NAMES: [&str; 9] = ["graph", "learned", "similar_users", "similar_text", "trending", "newest", LEDGER, CACHE, AFTER];
+static LAST_LOGGED: [AtomicU64; 9] = [const { AtomicU64::new(0) }; 9];
 
 /// A set of names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Degraded([bool; 8]);
+pub struct Degraded([bool; 9]);
 
 impl Degraded {
     /// Takes down that `name` did not answer.
@@ -52,7 +52,7 @@ impl Degraded {
 
     /// Whether everything answered.
     pub fn is_empty(&self) -> bool {
-        self.0 == [false; 8]
+        self.0 == [false; 9]
     }
 
     /// Whether nobody who knows the asker answered.

@@ -19,6 +19,7 @@ pub mod snapshot;
 pub mod sources;
 pub mod tally;
 pub mod through;
+mod trained;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -417,6 +418,9 @@ impl Recommender {
             self.recall(path).await;
         }
         for turn in 0_u32.. {
+            if let Err(e) = self.notice_trained().await {
+                tracing::debug!(error = %e, "what is in service is looked at again in a moment");
+            }
             let last = self.warm().await;
             if turn == 0 {
                 self.preload(&stop).await;

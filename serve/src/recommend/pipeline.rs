@@ -97,13 +97,13 @@ pub async fn run(
     run.best_of_each(&mut found);
     let pool = blend::merge(found.iter().map(|(s, f)| (*s, f.proposals.as_slice())));
     let kept = run.filter(pool).await;
-    let weights = run.weights().await;
+    let (weights, diversity) = run.weights().await;
     run.through = Source::ALL
         .iter()
         .map(|s| found.iter_mut().find(|(of, _)| of == s).map(|(_, f)| std::mem::take(&mut f.through)).unwrap_or_default())
         .collect();
-    let sure = run.score(kept, &weights, select::look_at(query.k, on.config.diversity)).await;
-    let mut chosen = select::select(sure, query.k, on.config.diversity);
+    let sure = run.score(kept, &weights, select::look_at(query.k, diversity)).await;
+    let mut chosen = select::select(sure, query.k, diversity);
     run.fill(&mut chosen).await;
     Outcome { recommendations: chosen.into_iter().map(recommendation).collect(), removed: run.removed, degraded: run.degraded }
 }
@@ -112,7 +112,7 @@ impl Run<'_> {
     /// Stage 1: every source at once, each until its share of the budget is over.
     async fn ask_sources(&mut self) -> Vec<(Source, Found)> {
         let (ask, weights, figures) = (&self.ask, &self.on.config.weights, &self.on.figures);
-        let asked = self.on.sources.iter().filter(|s| weights.of(s.source()) > 0.0).map(|source| async move {
+        let asked = self.on.sources.iter().filter(|s| weights.of(s.source()) > 0.0 && (s.source() != Source::Learned || ask.learned.is_some())).map(|source| async move {
             let begun = Instant::now();
             let answer = by(ask.deadline, source.source().name(), source.propose(ask)).await;
             figures.source(source.source(), begun.elapsed(), answer.is_ok());
@@ -167,11 +167,16 @@ impl Run<'_> {
         }
     }
 
-    /// The weights of the blend: the configured ones, trending's times what fits the tenant and the person.
-    async fn weights(&self) -> Weights {
+    /// The weights of the blend: the learned or the configured ones, trending's times what fits the tenant and the person. And how much
+    /// diversity there is to be.
+    async fn weights(&self) -> (Weights, f32) {
         let config = &self.on.config;
         let fitted = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await.share;
         let own = self.ask.own_if_known().map_or(0, |own| own.own.len());
+        let (weights, diversity) = match self.ask.learned.as_ref().map(|l| l.blending(own)) {
+            Some(b) => (b.weights(&config.weights), config.diversity.max(b.blend.diversity)),
+            None => (Weights { learned: 0.0, ..config.weights }, config.diversity),
+        };
         // Words say what is wanted, too: a newcomer is who did neither.
         let own = match (self.ask.has_vector(), self.ask.user) {
             (true, Some(_)) => own.max(WRITTEN),
@@ -179,7 +184,7 @@ impl Run<'_> {
             (false, _) => own,
         };
         let share = trending_share(fitted, config.sources.newcomer_share, own);
-        Weights { trending: config.weights.trending * share, ..config.weights }
+        (Weights { trending: weights.trending * share, ..weights }, diversity)
     }
 
     fn rules(&self) -> Rules<'_> {

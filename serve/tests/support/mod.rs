@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use nearcast_domain::{ErrorKind, StoreError, StoreResult, ports::Unguarded, testing::embedder::WordEmbedder};
+use nearcast_domain::{ErrorKind, StoreError, StoreResult, ports::{NoArtefacts, Unguarded}, testing::embedder::WordEmbedder};
 use nearcast_serve::{Memory, Stores};
 
 pub use calls::Caller;
@@ -87,6 +87,7 @@ impl Fakes {
             sink: self.clone(),
             progress: self.clone(),
             dead_letters: self.clone(),
+            artefacts: Arc::new(NoArtefacts),
             memory: Arc::new(memory),
             states: Arc::new(Unguarded),
         }

@@ -88,7 +88,7 @@ function reason(r, known, go) {
     if (!names.length) return ["Because people near you chose it"];
     return ["Because people near you, like ", ...joined(names.map((u) => person(u, go))), ", chose it"];
   }
-  if (r.source === "graph") {
+  if (r.source === "graph" || r.source === "learned") {
     if (!names.length) return ["Because it goes with what you chose"];
     const id = names[0];
     const title = el("em", {}, id);
@@ -103,7 +103,7 @@ function reason(r, known, go) {
   return [r.source];
 }
 
-const ALSO = { graph: "goes with what you chose", similar_text: "close to what you write", trending: "rising now", newest: "new" };
+const ALSO = { graph: "goes with what you chose", learned: "follows from what you chose", similar_text: "close to what you write", trending: "rising now", newest: "new" };
 /** The smallest share of a score that is worth a word. */
 const WORTH = 0.06;
 

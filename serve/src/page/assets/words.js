@@ -52,6 +52,7 @@ export function strongest(engagements) {
 /** Sources by the name of the API: what they are, and what is missing without them. */
 export const SOURCES = {
   graph: { label: "Goes with earlier choices", missing: "items that go with earlier ones" },
+  learned: { label: "Follows from earlier choices", missing: "what follows from earlier choices" },
   similar_users: { label: "Chosen by similar people", missing: "similar people" },
   similar_text: { label: "Close to what was written", missing: "items close to what was written" },
   trending: { label: "Rising now", missing: "what is rising" },

@@ -26,7 +26,11 @@ impl CandidateSource for Graph {
             return Ok(Found::default());
         }
         let lists = ask.loads().lists(&ask.mem, liked.iter().map(|(_, o)| o.item), limits.neighbours, ask.deadline).await?;
-        let voice = |rank: usize, o: &Own| o.weight * ask.on.recency[0][rank];
+        let fading = match &ask.learned {
+            Some(table) => &table.blending(own.len()).graph,
+            None => &ask.on.recency[0],
+        };
+        let voice = |rank: usize, o: &Own| o.weight * fading[rank];
         let own = liked.iter().zip(lists).map(|((rank, o), list)| (o.item, voice(*rank, o), list)).collect();
         // Enough once the asker's own items are taken out.
         Ok(ask.best(Source::Graph, Through::Items { own, limit: limits.neighbours }, limits.candidates))

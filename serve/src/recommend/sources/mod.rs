@@ -4,6 +4,7 @@
 //! it needs; the pipeline gives it up when its time is over.
 
 mod graph;
+mod learned;
 mod newest;
 mod search;
 mod similar_text;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 
 pub use self::{
     graph::Graph,
+    learned::Learned,
     newest::{Answering, FillFrom, fill},
     similar_text::SimilarText,
     similar_users::SimilarUsers,
@@ -37,7 +39,7 @@ use super::{
     tally::{Proposed, with_tally},
     through::Through,
 };
-use crate::memory::{Edges, Loads, Own, TenantMemory};
+use crate::memory::{Edges, LearnedTable, Loads, Own, TenantMemory};
 
 /// What a source found.
 #[derive(Default)]
@@ -71,7 +73,7 @@ pub trait CandidateSource: Send + Sync {
 
 /// The sources of every request.
 pub fn all() -> Vec<Box<dyn CandidateSource>> {
-    vec![Box::new(Graph), Box::new(SimilarUsers), Box::new(SimilarText), Box::new(Trending)]
+    vec![Box::new(Graph), Box::new(Learned), Box::new(SimilarUsers), Box::new(SimilarText), Box::new(Trending)]
 }
 
 /// Something read once and used by several sources.
@@ -93,6 +95,8 @@ pub struct Ask<'a> {
     pub epochs: Option<(u64, u64)>,
     /// Whether the caller wants to know what was removed.
     pub explain: bool,
+    /// What was learned, where an artefact is in service: the same for the whole request.
+    pub learned: Option<Arc<LearnedTable>>,
     /// When half of the sources' time is over: what one of them can do without is waited for until then.
     pub halfway: Instant,
     /// When all of it is.
@@ -136,7 +140,8 @@ impl<'a> Ask<'a> {
                 (None, async { Ok(Edges::given(own)) }.boxed(), session_vector(on, tenant, session).boxed())
             }
         };
-        Self { on, tenant, mem, user, category, epochs, explain, halfway, deadline, own: own.shared(), vector: vector.shared() }
+        let learned = mem.learned();
+        Self { on, tenant, mem, learned, user, category, epochs, explain, halfway, deadline, own: own.shared(), vector: vector.shared() }
     }
 
     /// Reading through the memory.

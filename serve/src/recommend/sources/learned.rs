@@ -1,0 +1,38 @@
+//! Items that follow from the asker's own by learned weights: `Σ recency · strength · weight` over those of their newest items that
+//! they liked.
+//!
+//! Reads memory alone, once the asker's own items are known. Without an artefact in service it proposes nothing.
+
+use async_trait::async_trait;
+use nearcast_domain::{StoreResult, candidate::Source};
+
+use super::{Ask, CandidateSource, Found};
+use crate::recommend::through::Through;
+
+/// The source `learned`.
+pub struct Learned;
+
+#[async_trait]
+impl CandidateSource for Learned {
+    fn source(&self) -> Source {
+        Source::Learned
+    }
+
+    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Found> {
+        let Some(table) = &ask.learned else { return Ok(Found::default()) };
+        let own = ask.own().await?.own;
+        let blending = table.blending(own.len());
+        if blending.blend.learned <= 0.0 {
+            return Ok(Found::default());
+        }
+        let liked = own.iter().zip(&blending.learned).filter(|(o, _)| o.positive && o.weight > 0.0);
+        let own: Vec<_> =
+            liked.filter_map(|(o, recency)| Some((o.item, o.weight * recency, table.list(o.item)?.clone()))).collect();
+        if own.is_empty() {
+            return Ok(Found::default());
+        }
+        // Enough once the asker's own items are taken out.
+        let candidates = ask.on.config.sources.candidates;
+        Ok(ask.best(Source::Learned, Through::Items { own, limit: usize::MAX }, candidates))
+    }
+}
