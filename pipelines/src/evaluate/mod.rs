@@ -3,5 +3,5 @@
 mod figures;
 mod holdout;
 
-pub use figures::{Figures, Judge};
+pub use figures::{Figures, Judge, Shelf};
 pub use holdout::{Holdout, HoldoutError, read_holdout};

@@ -19,6 +19,7 @@ mod server;
 mod shared;
 mod status;
 mod users;
+mod why_not;
 
 use std::sync::Arc;
 
@@ -119,6 +120,7 @@ fn router_under(
         .route("/users", get(users::list))
         .route("/users/{user}", get(users::one).delete(users::erase))
         .route("/users/{user}/similar", get(users::similar))
+        .route("/users/{user}/why-not/{item}", get(why_not::why_not))
         .route("/items", get(items::list))
         .route("/items/{item}", get(items::one))
         .route("/items/{item}/similar", get(items::similar))

@@ -4,7 +4,7 @@ use axum::{http::header, response::IntoResponse};
 use std::sync::LazyLock;
 use utoipa::OpenApi;
 
-use super::{events, health, items, metrics, recommendations, status, users};
+use super::{events, health, items, metrics, recommendations, status, users, why_not};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,7 @@ use super::{events, health, items, metrics, recommendations, status, users};
         users::one,
         users::similar,
         users::erase,
+        why_not::why_not,
         items::list,
         items::one,
         items::similar,

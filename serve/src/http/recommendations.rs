@@ -91,6 +91,7 @@ fn query(app: &App, uri: &Uri) -> Result<Query, Problem> {
         budget: p.number("budget_ms", 1..=MAX_BUDGET_MS)?.map(Duration::from_millis),
         after: p.one("after")?.map(token).transpose()?,
         cache: p.flag("cache", true)?,
+        watch: None,
     })
 }
 
@@ -168,6 +169,7 @@ pub async fn for_session(
         budget: within("budget_ms", asked.budget_ms, MAX_BUDGET_MS)?.map(Duration::from_millis),
         after: asked.after.as_deref().map(token).transpose()?,
         cache: false,
+        watch: None,
     };
     app.recommender.respond_session(&tenant, &session, &query, arrived).await.map(Json).map_err(bad_token)
 }

@@ -29,11 +29,13 @@ pub struct Query {
     pub after: Option<Token>,
     /// Whether cached answers may be read and written.
     pub cache: bool,
+    /// An item whose fate is to be told.
+    pub watch: Option<ItemId>,
 }
 
 impl Default for Query {
     fn default() -> Self {
-        Self { k: 10, category: None, exclude: Vec::new(), explain: false, budget: None, after: None, cache: true }
+        Self { k: 10, category: None, exclude: Vec::new(), explain: false, budget: None, after: None, cache: true, watch: None }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod sources;
 pub mod tally;
 pub mod through;
 mod trained;
+mod why_not;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -31,6 +32,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub use why_not::{Fate, WhyNot};
 pub use answer::{Answer, BadToken, CacheState, Query, Reason, Recommendation, RemovalName, Removed, Session};
 
 use self::{
@@ -330,7 +332,7 @@ impl Recommender {
     }
 
     fn nothing(&self, user: &UserId) -> Answer {
-        let outcome = pipeline::Outcome { recommendations: Vec::new(), removed: Vec::new(), degraded: Degraded::default() };
+        let outcome = pipeline::Outcome::default();
         self.answer(Some(user), &Query::default(), outcome, &Degraded::default())
     }
 

@@ -24,6 +24,7 @@ use super::{
     sources::{self, Answering, Ask, Asker, FillFrom, Found},
     tally::{Proposed, best_first},
     through::{Strongest, Through},
+    why_not::Watched,
 };
 use crate::{config::Weights, memory::Card};
 
@@ -36,6 +37,7 @@ const FILL_UNTIL: f64 = 0.95;
 const VERIFY_MORE: usize = 10;
 
 /// What the stages make of a request.
+#[derive(Default)]
 pub struct Outcome {
     /// Best first.
     pub recommendations: Vec<Recommendation>,
@@ -43,6 +45,10 @@ pub struct Outcome {
     pub removed: Vec<Removed>,
     /// What did not answer.
     pub degraded: Degraded,
+    /// Where the item stood whose fate is to be told, where it was a candidate that filters kept.
+    pub watched: Option<Watched>,
+    /// Who was asked.
+    pub asked: Vec<Source>,
 }
 
 /// What the stages hand on.
@@ -62,6 +68,7 @@ struct Run<'a> {
     judged: Bits,
     removed: Vec<Removed>,
     unverified: Vec<Candidate>,
+    watched: Option<Watched>,
     /// Through whom each source came to its proposals, by source.
     through: Vec<Through>,
 }
@@ -91,9 +98,11 @@ pub async fn run(
         judged: Bits::default(),
         removed: Vec::new(),
         unverified: Vec::new(),
+        watched: None,
         through: Vec::new(),
     };
     let mut found = run.ask_sources().await;
+    let asked: Vec<Source> = if query.watch.is_some() { found.iter().map(|(s, _)| *s).collect() } else { Vec::new() };
     run.best_of_each(&mut found);
     let pool = blend::merge(found.iter().map(|(s, f)| (*s, f.proposals.as_slice())));
     let kept = run.filter(pool).await;
@@ -105,7 +114,13 @@ pub async fn run(
     let sure = run.score(kept, &weights, select::look_at(query.k, diversity)).await;
     let mut chosen = select::select(sure, query.k, diversity);
     run.fill(&mut chosen).await;
-    Outcome { recommendations: chosen.into_iter().map(recommendation).collect(), removed: run.removed, degraded: run.degraded }
+    Outcome {
+        recommendations: chosen.into_iter().map(recommendation).collect(),
+        removed: run.removed,
+        degraded: run.degraded,
+        watched: run.watched,
+        asked,
+    }
 }
 
 impl Run<'_> {
@@ -237,6 +252,22 @@ impl Run<'_> {
         let scale = Scale::of(&kept, weights);
         // By place in `kept`.
         let mut ranked: Vec<(f32, u32)> = kept.iter().zip(0..).map(|(c, place)| (scale.score(c), place)).collect();
+        if let Some(watch) = &self.query.watch {
+            let catalogue = self.ask.mem.catalogue();
+            let place = catalogue.find(watch).and_then(|n| kept.iter().position(|c| c.item == n));
+            self.watched = place.map(|place| {
+                let score = ranked[place].0;
+                let before = |(s, p): &(f32, u32)| {
+                    *s > score || *s == score && catalogue.id(kept[*p as usize].item) < catalogue.id(kept[place].item)
+                };
+                Watched {
+                    rank: 1 + ranked.iter().filter(|r| before(r)).count(),
+                    of: ranked.len(),
+                    score,
+                    reasons: scale.reasons(&kept[place], |_| Vec::new(), true),
+                }
+            });
+        }
         let portion = wanted + VERIFY_MORE;
         let mut sure: Vec<Scored> = Vec::with_capacity(wanted);
         let mut rest = ranked.as_mut_slice();

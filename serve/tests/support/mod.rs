@@ -16,7 +16,7 @@ use nearcast_domain::{ErrorKind, StoreError, StoreResult, ports::{NoArtefacts, U
 use nearcast_serve::{Memory, Stores};
 
 pub use calls::Caller;
-pub use world::World;
+pub use world::{World, item};
 
 /// The stores that can fail, by name.
 pub const STORES: [&str; 7] = ["ledger", "vectors", "graph", "engagement", "cache", "embedder", "log"];
