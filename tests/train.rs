@@ -18,7 +18,7 @@ mod training {
     use nearcast_stores::{artefacts::SqliteArtefacts, graph::SqliteGraph, ledger::SqliteLedger};
     use serde_json::{Value, json};
 
-    use super::support::{get_json, nearcast, post, run_ok, serve, free_port};
+    use super::support::{free_port, get_json, nearcast, post, run_ok, serve};
 
     /// 120 people with twenty choices each, one after another: of their own circle, or of everything.
     fn edges(own_circle: bool) -> Vec<Edge> {
@@ -114,15 +114,18 @@ mod training {
     fn it_learns_by_itself_and_what_is_new_counts_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
-        let subjects = ["coffee grinder", "trail shoe", "star map", "rye bread", "board game", "rain coat", "clay pot", "road bike"];
+        let subjects =
+            ["coffee grinder", "trail shoe", "star map", "rye bread", "board game", "rain coat", "clay pot", "road bike"];
         let mut events: Vec<Value> = (0..240)
             .map(|i| json!({"type":"item","item_id":format!("i{i:03}"),"text":format!("{} number {i}", subjects[i % 8])}))
             .collect();
         let mut known = edges(true);
         known.sort_by_key(|e| e.first);
-        events.extend(known.iter().map(|e| {
-            json!({"type":"engagement","user_id":e.user,"item_id":e.item,"kind":"purchase","timestamp":e.first})
-        }));
+        events.extend(
+            known
+                .iter()
+                .map(|e| json!({"type":"engagement","user_id":e.user,"item_id":e.item,"kind":"purchase","timestamp":e.first})),
+        );
         let mut child = nearcast(dir.path(), &["run", "--listen", &format!("127.0.0.1:{port}")]);
         child.env("NEARCAST__TRAIN__QUIET_S", "1");
         let _running = super::support::Running(child.spawn().unwrap());
@@ -157,7 +160,9 @@ mod training {
     fn on_real_data_it_is_as_good_as_it_was() {
         let Ok(data) = std::env::var("NEARCAST_TEST_DATA") else {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "NEARCAST_TEST_DATA is not set");
-            eprintln!("skipped: NEARCAST_TEST_DATA names no directory with movielens.events.jsonl.gz (MovieLens latest-small 2016)");
+            eprintln!(
+                "skipped: NEARCAST_TEST_DATA names no directory with movielens.events.jsonl.gz (MovieLens latest-small 2016)"
+            );
             return;
         };
         let dir = tempfile::tempdir().unwrap();

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use nearcast_domain::ports::{
-    Artefacts, DeadLetters, Embedder, EngagementRead, EventSink, GraphRead, LedgerRead, Progress, ResponseCache, StoreStates, VectorRead,
+    Artefacts, DeadLetters, Embedder, EngagementRead, EventSink, GraphRead, LedgerRead, Progress, ResponseCache, StoreStates,
+    VectorRead,
 };
 
 use crate::Memory;

@@ -37,7 +37,15 @@ pub async fn run(args: EvaluateArgs, mut config: Config, cancel: CancellationTok
     anyhow::ensure!(!cancel.is_cancelled(), "interrupted");
     app.settle().await?;
     let catalogue = app.stores.ledger.counts(&tenant).await?.items;
-    let test = Test { shelf: shelf(&app, &tenant).await?, app: &app, tenant: &tenant, holdout: &holdout, k, catalogue, cancel: &cancel };
+    let test = Test {
+        shelf: shelf(&app, &tenant).await?,
+        app: &app,
+        tenant: &tenant,
+        holdout: &holdout,
+        k,
+        catalogue,
+        cancel: &cancel,
+    };
     let mut by_source = Vec::new();
     if args.sources {
         for source in [Source::Graph, Source::SimilarUsers, Source::SimilarText, Source::Trending] {
@@ -67,13 +75,18 @@ pub async fn run(args: EvaluateArgs, mut config: Config, cancel: CancellationTok
             out["train"] = serde_json::to_value(trained)?;
         }
         if args.sources {
-            out["sources"] = by_source.iter().map(|(s, f)| Ok((s.name().to_owned(), serde_json::to_value(f)?))).collect::<anyhow::Result<serde_json::Map<_, _>>>()?.into();
+            out["sources"] = by_source
+                .iter()
+                .map(|(s, f)| Ok((s.name().to_owned(), serde_json::to_value(f)?)))
+                .collect::<anyhow::Result<serde_json::Map<_, _>>>()?
+                .into();
         }
         println!("{out}");
     } else {
         print!("{}", table(&figures));
         let rows = by_source.iter().map(|(s, f)| (s.name(), f));
-        let rows: Vec<(&str, &Figures)> = rows.chain(before.as_ref().map(|b| ("untrained", b))).chain([("all", &figures)]).collect();
+        let rows: Vec<(&str, &Figures)> =
+            rows.chain(before.as_ref().map(|b| ("untrained", b))).chain([("all", &figures)]).collect();
         if rows.len() > 1 {
             print!("{}", comparison(k, &rows));
         }
@@ -164,7 +177,14 @@ async fn shelf(app: &App, tenant: &Tenant) -> anyhow::Result<Shelf> {
 fn comparison(k: usize, rows: &[(&str, &Figures)]) -> String {
     let mut out = format!(
         "\n{:<14} {:>8} {:>17} {:>7} {:>9} {:>8} {:>10} {:>6}\n",
-        "", format!("NDCG@{k}"), "95 %", format!("HR@{k}"), "coverage", "novelty", "diversity", "cold"
+        "",
+        format!("NDCG@{k}"),
+        "95 %",
+        format!("HR@{k}"),
+        "coverage",
+        "novelty",
+        "diversity",
+        "cold"
     );
     for (name, f) in rows {
         let bounds = format!("{:.4} to {:.4}", f.ndcg_low, f.ndcg_high);

@@ -12,7 +12,7 @@ use guards::Guards;
 use nearcast_domain::ports::{DeadLetters, Embedder, GraphWrite, LedgerRead as _, LedgerWrite, VectorWrite};
 use nearcast_ingest::{Worker, config::Rules};
 use nearcast_pipelines::{Trainer, Upkeep, train};
-use nearcast_serve::{Freshness, Memory, Recommender};
+use nearcast_serve::{Freshness, Memory};
 use nearcast_stores::{ledger::SqliteLedger, told::Told};
 pub use stores::{Stores, dead_letters};
 use tokio_util::sync::CancellationToken;
@@ -149,11 +149,6 @@ impl App {
             memory: self.memory.clone(),
             states: guards.states(),
         }
-    }
-
-    /// Recommendations without HTTP.
-    pub fn recommender(&self) -> anyhow::Result<Recommender> {
-        Ok(Recommender::new(self.serve_stores(), self.config.serve.clone())?)
     }
 
     /// Vectors of two models are never mixed: where the index has a model's already, it must be this one's.

@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nearcast_domain::ports::{
-    Artefacts, DeadLetters, EngagementWrite, GraphRead, GraphWrite, Leases, LedgerRead, LedgerWrite, Positions, ResponseCache, VectorRead,
-    VectorWrite,
+    Artefacts, DeadLetters, EngagementWrite, GraphRead, GraphWrite, Leases, LedgerRead, LedgerWrite, Positions, ResponseCache,
+    VectorRead, VectorWrite,
 };
 use nearcast_stores::{
     artefacts::SqliteArtefacts,

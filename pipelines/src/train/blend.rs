@@ -188,7 +188,7 @@ mod tests {
             hits[at] = true;
             scores[at][best] = 0.9 + 0.1 * rng.f32();
         }
-        Row { own: 3, share: 0.1, wanted: 2, scores, hits, items: (0..50).collect() }
+        Row { own: 3, share: 0.1, wanted: 2, scores, hits }
     }
 
     #[test]
@@ -205,9 +205,8 @@ mod tests {
 
     #[test]
     fn the_source_that_knows_is_found_and_nothing_is_learned_from_noise() {
-        let slices = |best: usize| -> Vec<Vec<Row>> {
-            (0..3).map(|s| (0..150).map(|n| row(1000 * s + n, best)).collect()).collect()
-        };
+        let slices =
+            |best: usize| -> Vec<Vec<Row>> { (0..3).map(|s| (0..150).map(|n| row(1000 * s + n, best)).collect()).collect() };
         let at = RECENCIES.iter().position(|r| *r == 0.25).unwrap();
         let found = learn(&slices(LEARNED + at), Blend::default(), &AtomicBool::new(false));
         assert!(found.learned > found.graph && found.learned > found.similar_users, "{found:?}");

@@ -73,7 +73,8 @@ mod tests {
     fn only_what_is_clear_is_better_or_worse() {
         let mut rng = fastrand::Rng::with_seed(3);
         let a: Vec<f64> = (0..500).map(|_| rng.f64()).collect();
-        let moved = |by: f64, rng: &mut fastrand::Rng| -> Vec<f64> { a.iter().map(|x| x + by + 0.2 * (rng.f64() - 0.5)).collect() };
+        let moved =
+            |by: f64, rng: &mut fastrand::Rng| -> Vec<f64> { a.iter().map(|x| x + by + 0.2 * (rng.f64() - 0.5)).collect() };
         let (better, same) = (moved(0.02, &mut rng), moved(0.0, &mut rng));
         assert!(compare(&better, &a).is_better() && compare(&a, &better).is_worse());
         let d = compare(&same, &a);

@@ -104,9 +104,7 @@ pub fn compute(world: &World, current: Option<&Learned>, config: &TrainConfig, r
     if all.iter().any(|s| s.tests.len() < LEAST_PEOPLE) {
         return None;
     }
-    let rows_of = |slice: &Slice, lists: &Lists| {
-        rows(world, slice, lists, &rules.neighbours, &rules.trending, &rules.profile)
-    };
+    let rows_of = |slice: &Slice, lists: &Lists| rows(world, slice, lists, &rules.neighbours, &rules.trending, &rules.profile);
     let mut learned_on = Vec::with_capacity(learning.len());
     for slice in learning {
         let lists = fit(world, &slice.known, config, config.items_compared, &rules.stop)?;

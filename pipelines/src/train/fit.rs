@@ -21,7 +21,10 @@ use faer::{
 };
 use rayon::prelude::*;
 
-use super::{config::TrainConfig, world::{Known, World}};
+use super::{
+    config::TrainConfig,
+    world::{Known, World},
+};
 
 /// Items of a block.
 const BLOCK: usize = 128;
@@ -256,7 +259,7 @@ mod tests {
         let state = |n: usize, rng: &mut fastrand::Rng| {
             let v: Vec<f64> = (0..8).map(|d| rng.f64() + if d == n % 5 { 3.0 } else { 0.0 }).collect();
             let vector: Option<Vector> = texts.then(|| unit(&v)).flatten();
-            (ItemId::trusted(format!("i{n:04}")), vector, Vec::new())
+            (ItemId::trusted(format!("i{n:04}")), vector)
         };
         World::new(&edges, (0..items).map(|n| state(n, &mut rng)).collect())
     }
@@ -321,9 +324,8 @@ mod tests {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| fit(&world, &world.all(), &config, 1_000, &AtomicBool::new(false))).unwrap()
             };
-            let bits = |lists: Lists| -> Vec<(u32, u32)> {
-                lists.into_iter().flatten().map(|(j, w)| (j, w.to_bits())).collect()
-            };
+            let bits =
+                |lists: Lists| -> Vec<(u32, u32)> { lists.into_iter().flatten().map(|(j, w)| (j, w.to_bits())).collect() };
             let one = bits(with(1));
             assert!(one.len() > 1_000);
             assert_eq!(one, bits(with(3)));

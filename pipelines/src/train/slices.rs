@@ -42,11 +42,8 @@ pub fn slices(world: &World, people: usize) -> Vec<Slice> {
     let at = |share: f64| times.get(((times.len() as f64) * (1.0 - share)) as usize).copied();
     let begins: Option<Vec<i64>> = (0..=SLICES).rev().map(|n| at(JUDGED + LEARNED * n as f64)).collect();
     let Some(begins) = begins else { return Vec::new() };
-    let by_time: Vec<Slice> = begins
-        .iter()
-        .enumerate()
-        .map(|(n, at)| by_time(world, *at, begins.get(n + 1).copied().unwrap_or(i64::MAX)))
-        .collect();
+    let by_time: Vec<Slice> =
+        begins.iter().enumerate().map(|(n, at)| by_time(world, *at, begins.get(n + 1).copied().unwrap_or(i64::MAX))).collect();
     let returning = by_time.iter().flat_map(|s| &s.tests).map(|t| t.truth.len()).sum::<usize>();
     let newer = times.len() - times.partition_point(|t| *t < begins[0]);
     let mut slices = match returning as f64 >= RETURNING * newer as f64 {

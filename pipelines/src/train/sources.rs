@@ -5,11 +5,7 @@
 use std::collections::BTreeMap;
 
 use faer::{Accum, Mat, MatRef, Par, linalg::matmul::matmul};
-use nearcast_domain::{
-    ItemId, Vector,
-    ports::TrendFit,
-    profile::ProfileRule,
-};
+use nearcast_domain::{ItemId, Vector, ports::TrendFit, profile::ProfileRule};
 use rayon::prelude::*;
 
 use super::{
@@ -66,8 +62,6 @@ pub struct Row {
     pub scores: Vec<[f32; COLUMNS]>,
     /// Whether each candidate was chosen next.
     pub hits: Vec<bool>,
-    /// The number of each.
-    pub items: Vec<u32>,
 }
 
 /// What the sources read at a moment.
@@ -231,15 +225,15 @@ impl Moment<'_> {
                 candidates.entry(item).or_insert([0.0; COLUMNS])[column] = score / best;
             }
         }
-        let items: Vec<u32> = candidates.keys().copied().collect();
-        let hits = items.iter().map(|i| truth.contains(i)).collect();
-        Row { own: own.len(), share, wanted: truth.len(), scores: candidates.into_values().collect(), hits, items }
+        let hits = candidates.keys().map(|i| truth.contains(i)).collect();
+        Row { own: own.len(), share, wanted: truth.len(), scores: candidates.into_values().collect(), hits }
     }
 }
 
 /// Vectors as columns, and whose they are.
 fn table<'a>(vectors: impl Iterator<Item = Option<&'a Vector>>, dimension: usize) -> (Mat<f32>, Vec<u32>) {
-    let some: Vec<(u32, &Vector)> = (0_u32..).zip(vectors).filter_map(|(n, v)| Some((n, v?))).filter(|(_, v)| v.len() == dimension).collect();
+    let some: Vec<(u32, &Vector)> =
+        (0_u32..).zip(vectors).filter_map(|(n, v)| Some((n, v?))).filter(|(_, v)| v.len() == dimension).collect();
     let mut out = Mat::zeros(dimension, some.len());
     for (column, (_, v)) in some.iter().enumerate() {
         v.iter().enumerate().for_each(|(row, x)| out[(row, column)] = *x);

@@ -47,7 +47,9 @@ impl Trainer {
             let begun = Instant::now();
             match self.look(&mut seen, cancel).await {
                 // Rests in proportion to what it took.
-                Ok(true) => pause = begun.elapsed().mul_f64(1.0 / self.config.share - 1.0).clamp(EVERY, Duration::from_secs(3600)),
+                Ok(true) => {
+                    pause = begun.elapsed().mul_f64(1.0 / self.config.share - 1.0).clamp(EVERY, Duration::from_secs(3600))
+                }
                 Ok(false) => pause = EVERY,
                 Err(e) => {
                     tracing::warn!(error = %e, "training will be tried again");

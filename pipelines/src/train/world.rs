@@ -41,8 +41,6 @@ pub struct World {
     pub choices: Vec<Vec<Choice>>,
     /// The text of each item, where it has one.
     pub texts: Vec<Option<Vector>>,
-    /// The categories of each item.
-    pub categories: Vec<Vec<std::sync::Arc<str>>>,
     /// What each person wrote, with its time.
     pub words: Vec<Vec<(i64, EventId, Vector)>>,
 }
@@ -60,7 +58,7 @@ impl World {
             let page = ledger.catalogue(tenant, after.as_ref(), PAGE, Some(revision)).await?;
             let whole = page.len() == PAGE;
             after = page.last().map(|s| s.item.item_id.clone());
-            states.extend(page.into_iter().map(|s| (s.item.item_id, s.vector, s.item.categories)));
+            states.extend(page.into_iter().map(|s| (s.item.item_id, s.vector)));
             if !whole {
                 break;
             }
@@ -78,11 +76,10 @@ impl World {
     }
 
     /// Of these edges and items; items that only edges name are known too.
-    pub fn new(edges: &[Edge], states: Vec<(ItemId, Option<Vector>, Vec<std::sync::Arc<str>>)>) -> Self {
+    pub fn new(edges: &[Edge], states: Vec<(ItemId, Option<Vector>)>) -> Self {
         let edges: Vec<&Edge> = edges.iter().filter(|e| e.weight > 0.0).collect();
-        let mut items: BTreeMap<ItemId, (Option<Vector>, Vec<std::sync::Arc<str>>)> =
-            edges.iter().map(|e| (e.item.clone(), (None, Vec::new()))).collect();
-        items.extend(states.into_iter().map(|(item, vector, categories)| (item, (vector, categories))));
+        let mut items: BTreeMap<ItemId, Option<Vector>> = edges.iter().map(|e| (e.item.clone(), None)).collect();
+        items.extend(states);
         let mut users: Vec<UserId> = edges.iter().map(|e| e.user.clone()).collect();
         users.sort();
         users.dedup();
@@ -94,9 +91,9 @@ impl World {
             choices[user].push(Choice { item: item as u32, weight: e.weight, positive: e.positive, first, last });
         }
         choices.iter_mut().for_each(|c| c.sort_unstable_by_key(|c| (c.first, c.item)));
-        let dimension = items.values().find_map(|(v, _)| v.as_ref()).map_or(0, |v| v.len());
-        let (texts, categories) = items.into_values().map(|(v, c)| (v.filter(|v| v.len() == dimension), c)).unzip();
-        Self { items: ids, words: vec![Vec::new(); users.len()], users, choices, texts, categories }
+        let dimension = items.values().flatten().next().map_or(0, |v| v.len());
+        let texts = items.into_values().map(|v| v.filter(|v| v.len() == dimension)).collect();
+        Self { items: ids, words: vec![Vec::new(); users.len()], users, choices, texts }
     }
 
     /// How many choices there are.

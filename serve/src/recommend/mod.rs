@@ -32,8 +32,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use why_not::{Fate, WhyNot};
 pub use answer::{Answer, BadToken, CacheState, Query, Reason, Recommendation, RemovalName, Removed, Session};
+pub use why_not::{Fate, WhyNot};
 
 use self::{
     budget::{Budget, by},

@@ -127,12 +127,17 @@ impl Run<'_> {
     /// Stage 1: every source at once, each until its share of the budget is over.
     async fn ask_sources(&mut self) -> Vec<(Source, Found)> {
         let (ask, weights, figures) = (&self.ask, &self.on.config.weights, &self.on.figures);
-        let asked = self.on.sources.iter().filter(|s| weights.of(s.source()) > 0.0 && (s.source() != Source::Learned || ask.learned.is_some())).map(|source| async move {
-            let begun = Instant::now();
-            let answer = by(ask.deadline, source.source().name(), source.propose(ask)).await;
-            figures.source(source.source(), begun.elapsed(), answer.is_ok());
-            (source.source(), answer)
-        });
+        let asked = self
+            .on
+            .sources
+            .iter()
+            .filter(|s| weights.of(s.source()) > 0.0 && (s.source() != Source::Learned || ask.learned.is_some()))
+            .map(|source| async move {
+                let begun = Instant::now();
+                let answer = by(ask.deadline, source.source().name(), source.propose(ask)).await;
+                figures.source(source.source(), begun.elapsed(), answer.is_ok());
+                (source.source(), answer)
+            });
         let answers: Vec<(Source, StoreResult<Found>)> = join_all(asked).await;
         let mut found = Vec::with_capacity(answers.len());
         for (source, answer) in answers {

@@ -12,10 +12,15 @@ use std::{
     time::Duration,
 };
 
-use nearcast_domain::{ErrorKind, StoreError, StoreResult, ports::{NoArtefacts, Unguarded}, testing::embedder::WordEmbedder};
+use nearcast_domain::{
+    ErrorKind, StoreError, StoreResult,
+    ports::{NoArtefacts, Unguarded},
+    testing::embedder::WordEmbedder,
+};
 use nearcast_serve::{Memory, Stores};
 
 pub use calls::Caller;
+#[allow(unused_imports, reason = "each test uses a part")]
 pub use world::{World, item};
 
 /// The stores that can fail, by name.

@@ -41,7 +41,8 @@ impl SqliteArtefacts {
     async fn insert(&self, tenant: &Tenant, a: &NewArtefact) -> sqlx::Result<i64> {
         let mut writer = self.db.writer().await;
         let mut tx = begin(&mut writer).await?;
-        let next = "INSERT INTO tenants (name, last) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET last = last + 1 RETURNING last";
+        let next =
+            "INSERT INTO tenants (name, last) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET last = last + 1 RETURNING last";
         let version: i64 = sqlx::query_scalar(next).bind(tenant.as_str()).fetch_one(&mut *tx).await?;
         sqlx::query("INSERT INTO artefacts (tenant, version, created, digest, figures, body) VALUES (?, ?, ?, ?, ?, ?)")
             .bind(tenant.as_str())

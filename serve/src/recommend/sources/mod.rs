@@ -141,7 +141,20 @@ impl<'a> Ask<'a> {
             }
         };
         let learned = mem.learned();
-        Self { on, tenant, mem, learned, user, category, epochs, explain, halfway, deadline, own: own.shared(), vector: vector.shared() }
+        Self {
+            on,
+            tenant,
+            mem,
+            learned,
+            user,
+            category,
+            epochs,
+            explain,
+            halfway,
+            deadline,
+            own: own.shared(),
+            vector: vector.shared(),
+        }
     }
 
     /// Reading through the memory.

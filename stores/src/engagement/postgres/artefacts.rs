@@ -97,7 +97,8 @@ impl Artefacts for PostgresEngagement {
             let mut tx = self.shared.server.begin(Mode::Read).await?;
             let rows = tx.rows(sql(&text).bind(tenant.as_str())).await?;
             tx.commit().await?;
-            let torn = |e: serde_json::Error| StoreError::new(ErrorKind::Corrupt, STORE, format!("figures of an artefact: {e}"));
+            let torn =
+                |e: serde_json::Error| StoreError::new(ErrorKind::Corrupt, STORE, format!("figures of an artefact: {e}"));
             rows.iter()
                 .map(|row| {
                     Ok(ArtefactInfo {
@@ -126,7 +127,8 @@ impl Artefacts for PostgresEngagement {
         let mut body = Vec::new();
         for at in 0..n {
             let rows = tx.rows(sql(&part).bind(tenant.as_str()).bind(version as i64).bind(at)).await?;
-            let row = rows.first().ok_or_else(|| StoreError::new(ErrorKind::Corrupt, STORE, "a part of an artefact is missing"))?;
+            let row =
+                rows.first().ok_or_else(|| StoreError::new(ErrorKind::Corrupt, STORE, "a part of an artefact is missing"))?;
             body.extend_from_slice(get::<&[u8]>(row, 0)?);
         }
         tx.commit().await?;
