@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Whether `nearcast run` and `ingest` train by themselves. `nearcast train` does so either way.
+    /// Whether `nearcast run` trains by itself. `nearcast train` does so either way.
     pub enabled: bool,
     /// The fewest choices there must be before anything is learned.
     pub least: usize,
@@ -41,7 +41,7 @@ impl Default for TrainConfig {
             least: 500,
             growth: 0.05,
             quiet_s: 5,
-            longest_wait_s: 60,
+            longest_wait_s: 600,
             share: 0.5,
             items: 20_000,
             items_compared: 6_000,

@@ -126,7 +126,7 @@ impl Tally {
 
     fn add(&mut self, item: u32, voices: &[f32; N], weight: f32) {
         let sums = &mut self.sums[item as usize];
-        // The last exponent's voice is the smallest and above 0 where any is.
+        // Without fading a voice is above 0, and so is its sum from the first on.
         if sums[0] == 0.0 {
             self.touched.push(item);
         }
