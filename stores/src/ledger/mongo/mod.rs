@@ -23,7 +23,8 @@ use nearcast_domain::{
     ItemId, StoreResult, Tenant, UserId,
     digest::Digest,
     ports::{
-        Append, Appended, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerRead, LedgerWrite, PairEvents,
+        Append, Appended, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerJobs, LedgerRead, LedgerWrite,
+        PairEvents,
     },
 };
 
@@ -170,5 +171,12 @@ impl LedgerWrite for MongoLedger {
 
     async fn clear_stale(&self, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()> {
         stale::clear(&self.mongo, marks).await
+    }
+}
+
+#[async_trait]
+impl LedgerJobs for MongoLedger {
+    async fn drop_vectors(&self, revision: &str) -> StoreResult<u64> {
+        facts::drop_vectors(&self.mongo, revision).await
     }
 }

@@ -15,6 +15,7 @@ mod config;
 mod current;
 mod digest;
 mod filter;
+mod jobs;
 mod link;
 mod names;
 mod read;
@@ -40,6 +41,8 @@ use names::Names;
 pub struct MilvusIndex {
     shared: Arc<Shared>,
     consistency: MilvusConsistency,
+    /// Reads are of this revision, not of the current one.
+    pinned: Option<Arc<str>>,
 }
 
 struct Shared {
@@ -68,13 +71,13 @@ impl MilvusIndex {
             made: Mutex::default(),
             making: tokio::sync::Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared), consistency: config.consistency })
+        Ok(Self { shared: Arc::new(shared), consistency: config.consistency, pinned: None })
     }
 
     /// The same index, on the same connection, whose searches see as much as `consistency` says.
     #[must_use]
     pub fn with_consistency(&self, consistency: MilvusConsistency) -> Self {
-        Self { shared: self.shared.clone(), consistency }
+        Self { consistency, ..self.clone() }
     }
 
     /// Checks that the server is there and new enough, and makes good what an interrupted switch left of the aliases that others

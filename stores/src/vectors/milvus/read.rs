@@ -105,9 +105,23 @@ struct FoundRow {
 }
 
 impl MilvusIndex {
-    /// The current revision and the name of its collection.
+    /// The pinned revision, or whatever `current` says.
+    async fn read_in<'a, F>(&'a self, current: impl FnOnce(&'a Shared) -> F) -> StoreResult<Option<Current>>
+    where
+        F: Future<Output = StoreResult<Option<Current>>>,
+    {
+        let Some(pinned) = &self.pinned else { return current(&self.shared).await };
+        let known = self.shared.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&**pinned).copied();
+        let dimension = match known {
+            Some(dimension) => Some(dimension),
+            None => self.shared.dimension(pinned).await?,
+        };
+        Ok(Some(Current { revision: pinned.to_string(), dimension }))
+    }
+
+    /// The revision that is read and the name of its collection.
     async fn now(&self, collection: Collection) -> StoreResult<Option<(Current, String)>> {
-        let Some(current) = self.shared.current().await? else { return Ok(None) };
+        let Some(current) = self.read_in(|s| s.current()).await? else { return Ok(None) };
         let name = self.shared.names.rows(collection, &current.revision);
         Ok(Some((current, name)))
     }
@@ -156,7 +170,7 @@ impl MilvusIndex {
 #[async_trait]
 impl VectorRead for MilvusIndex {
     async fn revision(&self) -> StoreResult<Option<String>> {
-        Ok(self.shared.read_current().await?.map(|c| c.revision))
+        Ok(self.read_in(|s| s.read_current()).await?.map(|c| c.revision))
     }
 
     async fn get(&self, tenant: &Tenant, collection: Collection, ids: &[String]) -> StoreResult<Vec<Option<Vector>>> {
@@ -197,7 +211,7 @@ impl VectorRead for MilvusIndex {
 
     async fn digest(&self) -> StoreResult<Digest> {
         let mut digest = Digest::default();
-        if let Some(Current { revision, dimension: Some(dimension) }) = self.shared.read_current().await? {
+        if let Some(Current { revision, dimension: Some(dimension) }) = self.read_in(|s| s.read_current()).await? {
             for collection in Collection::ALL {
                 let name = self.shared.names.rows(collection, &revision);
                 self.shared.add_to_digest(collection, &name, dimension, &mut digest).await?;
