@@ -15,4 +15,5 @@ pub mod worker;
 
 pub use config::IngestConfig;
 pub use totals::Totals;
-pub use worker::{IngestError, Stores, Worker};
+pub use project::Projector;
+pub use worker::{IngestError, Lane, Lanes, Stores, Worker};

@@ -169,6 +169,10 @@ impl LedgerWrite for MongoLedger {
         append::take_in(self, batch, revision).await
     }
 
+    async fn add_vectors(&self, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64> {
+        items::add_vectors(&self.mongo, made, revision, stale).await
+    }
+
     async fn clear_stale(&self, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()> {
         stale::clear(&self.mongo, marks).await
     }
