@@ -3,8 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nearcast_domain::ports::{
-    DeadLetters, EngagementWrite, GraphRead, GraphWrite, Leases, LedgerRead, LedgerWrite, Positions, ResponseCache, VectorRead,
-    VectorWrite,
+    DeadLetters, EngagementJobs, GraphRead, GraphWrite, Leases, LedgerJobs, LedgerRead, Positions, ResponseCache, VectorJobs,
 };
 use nearcast_stores::{
     cache::{MokaCache, TieredCache},
@@ -27,18 +26,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Every store of one process, open.
 pub struct Stores {
-    pub ledger: Arc<dyn LedgerWrite>,
+    pub ledger: Arc<dyn LedgerJobs>,
     /// The same, as requests read it: from where the configuration says.
     pub ledger_served: Arc<dyn LedgerRead>,
     /// For the worker and jobs: they see what was just written, whoever wrote it.
-    pub vectors: Arc<dyn VectorWrite>,
+    pub vectors: Arc<dyn VectorJobs>,
     /// The same, as requests read them: as fresh as is configured.
-    pub vectors_served: Arc<dyn VectorRead>,
+    pub vectors_served: Arc<dyn VectorJobs>,
     /// For the worker and jobs: read where it is written.
     pub graph: Arc<dyn GraphWrite>,
     /// The same, as requests read it: from replicas where there are any.
     pub graph_served: Arc<dyn GraphRead>,
-    pub engagement: Arc<dyn EngagementWrite>,
+    pub engagement: Arc<dyn EngagementJobs>,
     pub cache: Arc<dyn ResponseCache>,
     pub log: Log,
     pub dead_letters: Arc<dyn DeadLetters>,
@@ -53,7 +52,7 @@ impl Stores {
     pub async fn open(config: &Config, path: &Path) -> anyhow::Result<Self> {
         let mut all: Vec<Arc<dyn Backend>> = Vec::new();
         let kinds = &config.stores;
-        let (vectors, vectors_served): (Arc<dyn VectorWrite>, Arc<dyn VectorRead>) = match kinds.vectors {
+        let (vectors, vectors_served): (Arc<dyn VectorJobs>, Arc<dyn VectorJobs>) = match kinds.vectors {
             VectorsBackend::Embedded => {
                 let index = keep(&mut all, HnswIndex::open(&path.join("vectors")).await?);
                 (index.clone(), index)
@@ -64,7 +63,7 @@ impl Stores {
             }
         };
         let ledger_served: Arc<dyn LedgerRead>;
-        let (ledger, positions, leases): (Arc<dyn LedgerWrite>, Arc<dyn Positions>, Arc<dyn Leases>) = match kinds.ledger {
+        let (ledger, positions, leases): (Arc<dyn LedgerJobs>, Arc<dyn Positions>, Arc<dyn Leases>) = match kinds.ledger {
             LedgerBackend::Embedded => {
                 let ledger = keep(&mut all, SqliteLedger::open(&path.join("ledger.db")).await?);
                 let positions = keep(&mut all, SqlitePositions::open(&path.join("positions.db")).await?);
@@ -89,7 +88,7 @@ impl Stores {
                 (Arc::new(graph.on_core()), graph)
             }
         };
-        let engagement: Arc<dyn EngagementWrite> = match kinds.engagement {
+        let engagement: Arc<dyn EngagementJobs> = match kinds.engagement {
             EngagementBackend::Embedded => keep(&mut all, SqliteEngagement::open(&path.join("engagement.db")).await?),
             EngagementBackend::Postgres => keep(&mut all, PostgresEngagement::new(&config.postgres)?),
         };
@@ -157,6 +156,14 @@ impl Stores {
                 Some(e) => return Err(e.into()),
             }
         }
+    }
+
+    /// Writes the embedded files anew, so that nothing is left in them of what was deleted.
+    pub async fn compact(&self) -> nearcast_domain::StoreResult<()> {
+        for backend in &self.all {
+            backend.compact().await?;
+        }
+        Ok(())
     }
 
     /// Closes everything, in order.

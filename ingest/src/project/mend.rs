@@ -81,7 +81,9 @@ impl Projector {
                 }
             }
             self.stores.vectors.upsert(tenant, Collection::Items, self.revision(), &rows).await?;
-            self.stores.vectors.delete(tenant, Collection::Items, &gone).await?;
+            if !self.shadow {
+                self.stores.vectors.delete(tenant, Collection::Items, &gone).await?;
+            }
             before = Some(now);
         }
         Err(busy("vectors"))

@@ -170,7 +170,9 @@ impl MilvusIndex {
 #[async_trait]
 impl VectorRead for MilvusIndex {
     async fn revision(&self) -> StoreResult<Option<String>> {
-        Ok(self.read_in(|s| s.read_current()).await?.map(|c| c.revision))
+        // Asked even where the answer is known: health checks count on it.
+        let current = self.shared.read_current().await?;
+        Ok(self.pinned.as_deref().map(str::to_owned).or(current.map(|c| c.revision)))
     }
 
     async fn get(&self, tenant: &Tenant, collection: Collection, ids: &[String]) -> StoreResult<Vec<Option<Vector>>> {
