@@ -115,6 +115,19 @@ pub struct Outcome {
     pub failed: Option<String>,
 }
 
+impl Outcome {
+    /// What is written down of it: nobody who was erased, or looked for, is named there.
+    fn recorded(&self) -> Value {
+        let mut report = self.report.clone();
+        for named in ["receipts", "found"] {
+            if let Some(list) = report.get_mut(named) {
+                *list = list.as_array().map_or(0, Vec::len).into();
+            }
+        }
+        report
+    }
+}
+
 /// Runs a job here, or has it run where the data directory is.
 pub async fn run(job: Job, config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let dir = config.data_dir.clone();
@@ -162,7 +175,7 @@ pub async fn execute(job: &Job, place: &Place<'_>) -> anyhow::Result<()> {
     match &outcome {
         Ok(done) => {
             run.outcome = if done.failed.is_some() { "failed" } else { "done" }.into();
-            run.report = done.report.clone();
+            run.report = done.recorded();
             if let Some(why) = &done.failed {
                 run.report["error"] = why.as_str().into();
             }

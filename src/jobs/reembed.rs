@@ -114,7 +114,8 @@ async fn fill(place: &Place<'_>, args: &ReembedArgs, embedder: &Arc<dyn Embedder
         embedder: embedder.clone(),
         leases: app.stores.leases.clone(),
         positions: app.stores.positions.clone(),
-        holder: app.holder.clone(),
+        // One process has a data directory: whoever comes next takes over what a killed one held, at once.
+        holder: if app.config.stores.any_shared() { app.holder.clone() } else { "the data directory".into() },
         only: args.shard.map(usize::from),
         share: place.share(args.pace.share),
         // Of at most so many: engagements have no text.
