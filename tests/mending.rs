@@ -42,7 +42,7 @@ fn lost_and_altered_projections_come_back() {
     for (name, sql) in [
         ("graph.db", "UPDATE edges SET weight = weight + 1 WHERE rowid % 100 = 7"),
         ("graph.db", "DELETE FROM edges WHERE rowid % 100 = 9"),
-        ("engagement.db", "UPDATE totals SET weight = weight + 5 WHERE hour % 100 = 3"),
+        ("engagement.db", "UPDATE totals SET weight = weight + 5 WHERE item % 30 = 3"),
         ("engagement.db", "DELETE FROM labels WHERE item % 20 = 3"),
         ("engagement.db", "DELETE FROM counted WHERE user % 40 = 3"),
     ] {
