@@ -91,7 +91,8 @@ fn one_row_is_found_without_reading_all() {
     write_lines(&file, &events);
     run_ok(&data, &["import", file.to_str().unwrap()]);
     let whole = digests(&data);
-    let sql = "UPDATE edges SET weight = weight + 1 WHERE (user, item) IN (SELECT user, item FROM edges ORDER BY user, item LIMIT 5)";
+    let sql =
+        "UPDATE edges SET weight = weight + 1 WHERE (user, item) IN (SELECT user, item FROM edges ORDER BY user, item LIMIT 5)";
     assert_eq!(alter(&data.join("graph.db"), sql), 5);
     let said = parts(&run_ok(&data, &["reconcile", "--repair", "--parts", "graph", "--json"]));
     let (rows, read) = (sum(&said, "rows"), sum(&said, "rows_read"));
@@ -107,7 +108,9 @@ fn the_erased_are_found_nowhere() {
     for n in 0..20 {
         let time = format!("2026-02-01T00:00:{n:02}Z");
         events.push(json!({"type":"message","user_id":"somebody-special","text":format!("rye bread {n}"),"timestamp":time}));
-        events.push(json!({"type":"engagement","user_id":"somebody-special","item_id":format!("i{n}"),"kind":"click","timestamp":time}));
+        events.push(
+            json!({"type":"engagement","user_id":"somebody-special","item_id":format!("i{n}"),"kind":"click","timestamp":time}),
+        );
     }
     write_lines(&file, &events);
     run_ok(&data, &["import", file.to_str().unwrap()]);
@@ -126,8 +129,7 @@ fn the_erased_are_found_nowhere() {
     }
     let list = dir.path().join("list");
     std::fs::write(&list, "somebody-special\n").unwrap();
-    let receipts: Value =
-        serde_json::from_str(&run_ok(&data, &["erase", "--list", list.to_str().unwrap(), "--json"])).unwrap();
+    let receipts: Value = serde_json::from_str(&run_ok(&data, &["erase", "--list", list.to_str().unwrap(), "--json"])).unwrap();
     let receipt = &receipts["receipts"][0];
     assert_eq!((&receipt["deleted"]["messages"], &receipt["deleted"]["edges"]), (&json!(21), &json!(20)), "{receipt}");
     assert_eq!(receipt["left"], json!({"messages":0,"engagements":0,"edges":0,"profiles":0}), "{receipt}");

@@ -117,7 +117,8 @@ fn killed_on_the_way() {
     assert!(kills > 0, "every one had ended before it was killed");
     // Leases of the dead end by themselves.
     run_ok(&data, &["reembed", "--model", model.to_str().unwrap()]);
-    let mut child = Running(nearcast(&data, &["reembed", "--prune"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let mut child =
+        Running(nearcast(&data, &["reembed", "--prune"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     std::thread::sleep(Duration::from_millis(rng.u64(20..200)));
     drop(child.0.kill());
     drop(child);

@@ -67,7 +67,9 @@ fn users(args: &EraseArgs, place: &Place<'_>) -> anyhow::Result<Vec<(Tenant, Use
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         for line in text.lines().map(|l| l.trim_end_matches('\r')).filter(|l| !l.is_empty()) {
             users.push(match line.split_once('\t') {
-                Some((other, id)) => parse(&Tenant::parse(other).map_err(|e| anyhow::anyhow!("the tenant {other:?} {e}"))?, id)?,
+                Some((other, id)) => {
+                    parse(&Tenant::parse(other).map_err(|e| anyhow::anyhow!("the tenant {other:?} {e}"))?, id)?
+                }
                 None => parse(&tenant, line)?,
             });
         }

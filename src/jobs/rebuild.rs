@@ -71,7 +71,8 @@ fn outcome(reports: &[PartReport], repaired: bool) -> Outcome {
         ));
     }
     let wrong: u64 = reports.iter().filter(|r| !r.is_right()).map(|r| r.wrong).sum();
-    let failed = (wrong > 0).then(|| format!("{wrong} rows differ from the ledger; put them right with nearcast reconcile --repair"));
+    let failed =
+        (wrong > 0).then(|| format!("{wrong} rows differ from the ledger; put them right with nearcast reconcile --repair"));
     let empty = reports.iter().all(|r| r.rows == 0);
     let anomalies: Vec<&str> = if empty { vec!["there was nothing to compare"] } else { Vec::new() };
     Outcome { report: json!({ "parts": reports, "anomalies": anomalies }), text, failed }

@@ -7,10 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use nearcast_domain::{
-    ErrorKind, ItemId, StoreError, UserId,
-    ports::Embedder,
-};
+use nearcast_domain::{ErrorKind, ItemId, StoreError, UserId, ports::Embedder};
 use nearcast_embed::statics::Pairs;
 use nearcast_ingest::Projector;
 use nearcast_pipelines::reembed::{Fill, Filled, Parity, parity};
@@ -57,13 +54,17 @@ async fn to(args: &ReembedArgs, model: &str, place: &Place<'_>) -> anyhow::Resul
         plan.phase = Phase::Switched;
         app.set_plan(Some(&plan)).await?;
         let settled = settle(place, args, &embedder).await?;
-        let report = json!({ "from": plan.from.label, "to": target.label, "switched": true, "settled": settled, "anomalies": [] });
+        let report =
+            json!({ "from": plan.from.label, "to": target.label, "switched": true, "settled": settled, "anomalies": [] });
         return Ok(Outcome { report, text: vec![format!("{} is read from now on", target.label)], failed: None });
     }
     let plan = begin(place, from, target).await?;
     let filled = fill(place, args, &embedder, false).await?;
     if args.fill_only {
-        let text = vec![format!("{} vectors made in {} shards; the rest is for a worker without --fill-only", filled.vectors, filled.shards)];
+        let text = vec![format!(
+            "{} vectors made in {} shards; the rest is for a worker without --fill-only",
+            filled.vectors, filled.shards
+        )];
         return Ok(Outcome { report: json!({ "filled": filled }), text, failed: None });
     }
     catch_up(place, args, &embedder).await?;
@@ -74,10 +75,10 @@ async fn to(args: &ReembedArgs, model: &str, place: &Place<'_>) -> anyhow::Resul
 async fn begin(place: &Place<'_>, from: Named, target: Named) -> anyhow::Result<Plan> {
     let app = place.app;
     let plan = match app.plan().await? {
-        Some(plan) if plan.to.label == target.label && plan.phase != Phase::Pruning => {
-            Plan { phase: Phase::Filling, ..plan }
+        Some(plan) if plan.to.label == target.label && plan.phase != Phase::Pruning => Plan { phase: Phase::Filling, ..plan },
+        Some(plan) if plan.phase == Phase::Pruning => {
+            bail!("what an earlier re-embedding left is being dropped; finish that with nearcast reembed --prune")
         }
-        Some(plan) if plan.phase == Phase::Pruning => bail!("what an earlier re-embedding left is being dropped; finish that with nearcast reembed --prune"),
         Some(plan) if plan.phase == Phase::Filling => bail!(
             "a re-embedding from {} to {} is under way: go on with it, or give it up with nearcast reembed --rollback",
             plan.from.label,
@@ -303,11 +304,15 @@ async fn rollback(args: &ReembedArgs, place: &Place<'_>) -> anyhow::Result<Outco
         app.set_plan(Some(&plan)).await?;
         let settled = settle(place, args, &before).await?;
         let text = vec![format!("{} is read again; {} is kept until --prune", plan.from.label, plan.to.label)];
-        let report = json!({ "from": plan.to.label, "to": plan.from.label, "switched": true, "settled": settled, "anomalies": [] });
+        let report =
+            json!({ "from": plan.to.label, "to": plan.from.label, "switched": true, "settled": settled, "anomalies": [] });
         return Ok(Outcome { report, text, failed: None });
     }
     let dropped = drop_unread(place, &mut plan).await?;
-    let text = vec![format!("given up: {dropped} vectors of {} are dropped; {} was read all the time", plan.to.label, plan.from.label)];
+    let text = vec![format!(
+        "given up: {dropped} vectors of {} are dropped; {} was read all the time",
+        plan.to.label, plan.from.label
+    )];
     Ok(Outcome { report: json!({ "dropped": dropped, "switched": false, "anomalies": [] }), text, failed: None })
 }
 

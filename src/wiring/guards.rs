@@ -23,7 +23,12 @@ pub struct Guards {
 impl Guards {
     /// As configured.
     pub fn new(config: &Config) -> Self {
-        Self { config: config.guard.clone(), stores: config.stores.clone(), states: GuardStates::new(), vectors: OnceLock::new() }
+        Self {
+            config: config.guard.clone(),
+            stores: config.stores.clone(),
+            states: GuardStates::new(),
+            vectors: OnceLock::new(),
+        }
     }
 
     fn guard(&self, embedded: bool, store: &'static str) -> Option<Arc<Guard>> {

@@ -11,14 +11,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use guards::Guards;
 use nearcast_domain::ports::{DeadLetters, Embedder, GraphWrite, LedgerRead as _, LedgerWrite, VectorWrite};
-use tokio::sync::watch;
 use nearcast_ingest::{Worker, config::Rules};
 use nearcast_pipelines::Upkeep;
 use nearcast_serve::{Freshness, Memory, Recommender};
 use nearcast_stores::{ledger::SqliteLedger, told::Told};
-pub use revisions::{Named, Phase, Plan};
 use revisions::Revisions;
+pub use revisions::{Named, Phase, Plan};
 pub use stores::{Stores, dead_letters};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{

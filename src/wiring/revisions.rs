@@ -105,14 +105,18 @@ impl Revisions {
             let plan = plan(stores).await?;
             anyhow::Ok((current, record, plan))
         };
-        let known = if patient { asked.await? } else { timeout(SHARED_AGE, asked).await.ok().and_then(Result::ok).unwrap_or_default() };
+        let known =
+            if patient { asked.await? } else { timeout(SHARED_AGE, asked).await.ok().and_then(Result::ok).unwrap_or_default() };
         let (current, record, plan) = known;
         let mut candidates: Vec<Named> = record.into_iter().collect();
         candidates.extend(plan.into_iter().flat_map(|p| [p.to, p.from]));
         let found = current.and_then(|r| candidates.into_iter().find(|n| n.revision() == r));
         let (named, model) = match found {
             Some(named) => {
-                if config.name != models::AUTO && named.source != config.name && !named.label.starts_with(&format!("{}@", config.name)) {
+                if config.name != models::AUTO
+                    && named.source != config.name
+                    && !named.label.starts_with(&format!("{}@", config.name))
+                {
                     tracing::warn!(
                         "model.name is {:?}, but the data was embedded anew with {}, which is used; set model.name to it, or leave it out",
                         config.name,

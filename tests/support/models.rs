@@ -1,6 +1,9 @@
 //! A model of another revision, made of the one that is built in: its first components alone.
 
-use std::{fs, path::{Path, PathBuf}};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};

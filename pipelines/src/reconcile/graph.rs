@@ -47,8 +47,7 @@ pub(super) async fn edges(r: &Reconcile, tenant: &Tenant) -> StoreResult<PartRep
         let page = r.ledger.users(tenant, "", after.as_ref(), PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.clone());
-        let some: Vec<UserId> =
-            page.into_iter().filter(|u| different.binary_search(&bucket(u.as_str(), n)).is_ok()).collect();
+        let some: Vec<UserId> = page.into_iter().filter(|u| different.binary_search(&bucket(u.as_str(), n)).is_ok()).collect();
         for (user, edges) in some.iter().zip(r.truth.edges(tenant, &some).await?) {
             let mut there = by_user.remove(user).unwrap_or_default();
             there.sort_by(|a, b| a.item.cmp(&b.item));

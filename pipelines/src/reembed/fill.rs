@@ -238,13 +238,7 @@ impl Fill {
         self.send(portion, to).await
     }
 
-    async fn put(
-        &self,
-        portion: &mut Portion,
-        event: Event,
-        text: Arc<str>,
-        to: &mpsc::Sender<Portion>,
-    ) -> StoreResult<()> {
+    async fn put(&self, portion: &mut Portion, event: Event, text: Arc<str>, to: &mpsc::Sender<Portion>) -> StoreResult<()> {
         portion.bytes += text.len();
         portion.texts.push(text);
         let hash = event.content_hash();

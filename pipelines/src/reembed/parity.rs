@@ -29,12 +29,7 @@ pub struct Parity {
 }
 
 /// Compares up to `sample` users and as many items of each tenant, evenly spread over their ids.
-pub async fn parity(
-    ledger: &dyn LedgerRead,
-    old: &dyn VectorRead,
-    new: &dyn VectorRead,
-    sample: usize,
-) -> StoreResult<Parity> {
+pub async fn parity(ledger: &dyn LedgerRead, old: &dyn VectorRead, new: &dyn VectorRead, sample: usize) -> StoreResult<Parity> {
     let (mut p, mut shared, mut compared) = (Parity::default(), 0_u64, 0_u64);
     for tenant in ledger.tenants().await? {
         for collection in Collection::ALL {
@@ -51,7 +46,8 @@ pub async fn parity(
                 p.sampled += 1;
                 let norm = after.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
                 p.norms_wrong += u64::from((norm - 1.0).abs() > NORM_TOLERANCE);
-                let (a, b) = (near(old, &tenant, collection, id, before).await?, near(new, &tenant, collection, id, after).await?);
+                let (a, b) =
+                    (near(old, &tenant, collection, id, before).await?, near(new, &tenant, collection, id, after).await?);
                 shared += a.iter().filter(|id| b.contains(id)).count() as u64;
                 compared += a.len() as u64;
             }

@@ -101,7 +101,8 @@ pub async fn publish(
     };
     metrics::counter!("nearcast_events_total", "result" => "rejected").increment(parsed.rejected.len() as u64);
     if !parsed.letters.is_empty() {
-        let put = by(Instant::now() + PATIENCE, "dead_letters", app.recommender().stores.dead_letters.put(&parsed.letters)).await;
+        let put =
+            by(Instant::now() + PATIENCE, "dead_letters", app.recommender().stores.dead_letters.put(&parsed.letters)).await;
         put.map_err(|e| Problem::store(&e, "rejected events cannot be kept just now; nothing was accepted"))?;
     }
     let accepted = parsed.records.len();

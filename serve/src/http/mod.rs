@@ -114,12 +114,7 @@ pub fn router_of(recommender: Arc<Recommender>, shutdown: CancellationToken) -> 
     router_under(Arc::new(Live::new(recommender)), shutdown, Arc::default(), keys)
 }
 
-fn router_under(
-    live: Arc<Live>,
-    shutdown: CancellationToken,
-    pressure: Arc<Pressure>,
-    keys: Arc<Keys>,
-) -> Router {
+fn router_under(live: Arc<Live>, shutdown: CancellationToken, pressure: Arc<Pressure>, keys: Arc<Keys>) -> Router {
     let in_flight = Semaphore::new(live.now().config().limits.in_flight);
     let metrics = metrics::install().inspect_err(|e| tracing::warn!("no metrics: {e}")).ok();
     let app = Arc::new(App {

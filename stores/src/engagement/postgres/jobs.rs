@@ -75,7 +75,13 @@ impl EngagementJobs for PostgresEngagement {
 }
 
 impl PostgresEngagement {
-    async fn ids(&self, statement: &std::sync::Arc<str>, tenant: &Tenant, n: usize, wanted: &[usize]) -> StoreResult<Vec<String>> {
+    async fn ids(
+        &self,
+        statement: &std::sync::Arc<str>,
+        tenant: &Tenant,
+        n: usize,
+        wanted: &[usize],
+    ) -> StoreResult<Vec<String>> {
         let wanted: HashSet<usize> = wanted.iter().copied().collect();
         let mut ids = Vec::new();
         let mut tx = self.shared.server.begin(Mode::LongRead).await?;

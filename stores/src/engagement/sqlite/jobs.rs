@@ -17,7 +17,8 @@ use crate::sqlite::{begin, error::torn, rows::limit as rows_limit};
 #[async_trait]
 impl EngagementJobs for SqliteEngagement {
     async fn record_run(&self, run: &PipelineRun) -> StoreResult<()> {
-        let sql = "INSERT OR REPLACE INTO runs (id, job, tenant, started, finished, outcome, report) VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let sql =
+            "INSERT OR REPLACE INTO runs (id, job, tenant, started, finished, outcome, report) VALUES (?, ?, ?, ?, ?, ?, ?)";
         let mut writer = self.db.writer().await;
         let row = sqlx::query(sql).bind(&run.id).bind(&run.job).bind(&run.tenant).bind(run.started.millis());
         let row = row.bind(run.finished.map(Timestamp::millis)).bind(&run.outcome).bind(run.report.to_string());

@@ -4,8 +4,12 @@
 
 use crate::sqlite::Schema;
 
-pub(super) const SCHEMA: Schema =
-    Schema { store: "engagement", application_id: 0x6e63_656e, migrations: &[VERSION_1, VERSION_2], cache_kib: (16 * 1024, 4 * 1024) };
+pub(super) const SCHEMA: Schema = Schema {
+    store: "engagement",
+    application_id: 0x6e63_656e,
+    migrations: &[VERSION_1, VERSION_2],
+    cache_kib: (16 * 1024, 4 * 1024),
+};
 
 const VERSION_1: &str = "
 CREATE TABLE tenants (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, half_life REAL, share REAL) STRICT;
