@@ -138,6 +138,9 @@ impl PartReport {
     }
 }
 
+/// Who is told what is being done, and with how many users or items it is through.
+pub type Told = Box<dyn Fn(&str, u64) + Send + Sync>;
+
 /// Compares projections with the ledger.
 pub struct Reconcile {
     /// The truth.
@@ -154,8 +157,8 @@ pub struct Reconcile {
     pub neighbours: NeighbourRule,
     /// How it is done.
     pub options: Options,
-    /// Told after every page: what is being done, and how many users or items it is through with.
-    pub progress: Box<dyn Fn(&str, u64) + Send + Sync>,
+    /// Told after every page.
+    pub progress: Told,
     /// Stops it.
     pub cancel: CancellationToken,
 }

@@ -52,6 +52,8 @@ struct Shared {
     current: Mutex<Cached>,
     /// The dimensions of revisions whose collections were seen complete.
     made: Mutex<HashMap<String, usize>>,
+    /// The dimensions of revisions that are read by name: a revision's never changes.
+    dimensions: Mutex<HashMap<String, usize>>,
     /// One task of a process makes collections at a time.
     making: tokio::sync::Mutex<()>,
 }
@@ -69,6 +71,7 @@ impl MilvusIndex {
             link: Link::new(config.clone()),
             current: Mutex::default(),
             made: Mutex::default(),
+            dimensions: Mutex::default(),
             making: tokio::sync::Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), consistency: config.consistency, pinned: None })

@@ -111,11 +111,14 @@ impl MilvusIndex {
         F: Future<Output = StoreResult<Option<Current>>>,
     {
         let Some(pinned) = &self.pinned else { return current(&self.shared).await };
-        let known = self.shared.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&**pinned).copied();
-        let dimension = match known {
-            Some(dimension) => Some(dimension),
-            None => self.shared.dimension(pinned).await?,
-        };
+        let dimensions = || self.shared.dimensions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut dimension = dimensions().get(&**pinned).copied();
+        if dimension.is_none() {
+            dimension = self.shared.dimension(pinned).await?;
+            if let Some(found) = dimension {
+                dimensions().insert(pinned.to_string(), found);
+            }
+        }
         Ok(Some(Current { revision: pinned.to_string(), dimension }))
     }
 
