@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     decode::Decoded,
     letters::letter,
+    stage::timed,
     tenants::by_tenant,
     totals::Totals,
     worker::{IngestError, Lane, Lanes, Worker},
@@ -100,13 +101,13 @@ impl Worker {
             let Some(_writing) = batch.claim.begin() else { return Ok(None) };
             self.stores.dead_letters.put(&batch.letters).await?;
         }
-        self.embed(&lanes.main, batch).await?;
+        timed("embed", self.embed(&lanes.main, batch)).await?;
         totals.embedded = batch.embedded;
         if batch.outcomes.is_none() {
             let Some(_writing) = batch.claim.begin() else { return Ok(None) };
             let revision = &lanes.main.embedder.model().revision;
             // Kept for a later try: an event that this batch brought is new, also when a projection has to be told again.
-            batch.outcomes = Some(self.stores.ledger.append(&batch.appends, revision).await?);
+            batch.outcomes = Some(timed("ledger", self.stores.ledger.append(&batch.appends, revision)).await?);
         }
         let outcomes = batch.outcomes.as_deref().unwrap_or_default();
         totals.count(outcomes);
@@ -122,7 +123,7 @@ impl Worker {
         }
         // Behind the projections: an answer that is cached from here on knows them.
         let Some(_writing) = batch.claim.begin() else { return Ok(None) };
-        self.end_epochs(batch).await?;
+        timed("epochs", self.end_epochs(batch)).await?;
         Ok(Some(totals))
     }
 

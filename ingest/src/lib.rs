@@ -9,6 +9,7 @@ pub mod decode;
 pub mod letters;
 pub mod project;
 pub mod source;
+mod stage;
 mod tenants;
 pub mod totals;
 pub mod worker;

@@ -20,7 +20,7 @@ use nearcast_domain::{
 };
 use tokio::sync::RwLock;
 
-use crate::{config::Rules, worker::Stores};
+use crate::{config::Rules, stage::timed, worker::Stores};
 
 /// Of so many tenants the projections are written at once.
 const TENANTS_AT_ONCE: usize = 8;
@@ -96,7 +96,7 @@ impl Projector {
             return people.and(items);
         }
         self.erase(&tenant, &mut touched).await?;
-        self.newest_versions(&tenant, &mut touched).await?;
+        timed("versions", self.newest_versions(&tenant, &mut touched)).await?;
         let users: Vec<UserId> = touched.profiles.iter().cloned().collect();
         let people = async {
             let _own = self.profiles.read().await;
@@ -107,8 +107,11 @@ impl Projector {
                 tokio::join!(self.write_edges(&tenant, &touched.pairs), self.write_profiles(&tenant, &users));
             edges.and(profiles)
         };
-        let (people, totals, items) =
-            tokio::join!(people, self.write_totals(&tenant, &touched), self.write_items(&tenant, &touched));
+        let (people, totals, items) = tokio::join!(
+            people,
+            timed("engagement", self.write_totals(&tenant, &touched)),
+            timed("items", self.write_items(&tenant, &touched))
+        );
         people.and(totals).and(items)
     }
 

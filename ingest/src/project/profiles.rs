@@ -15,7 +15,7 @@ use nearcast_domain::{
 };
 
 use super::{Projector, edges};
-use crate::tenants::by_tenant;
+use crate::{stage::timed, tenants::by_tenant};
 
 /// How many users are computed at a time: bounds memory.
 const PORTION: usize = 256;
@@ -42,7 +42,7 @@ impl Projector {
         let revision = &self.stores.embedder.model().revision;
         for users in users.chunks(PORTION) {
             let limit = HistoryLimit { engagements: whole, messages: n };
-            let mut histories = self.stores.ledger.histories(tenant, users, limit, Some(revision)).await?;
+            let mut histories = timed("histories", self.stores.ledger.histories(tenant, users, limit, Some(revision))).await?;
             let (mut rows, mut long) = (Vec::new(), BTreeSet::new());
             for (user, history) in users.iter().zip(&mut histories) {
                 let own = pairs.range((user.clone(), ItemId::trusted(""))..).take_while(|(u, _)| u == user);
@@ -54,11 +54,13 @@ impl Projector {
                 history.engagements.truncate(n);
             }
             let (set, read, written) = tokio::join!(
-                async { if rows.is_empty() { Ok(()) } else { self.stores.graph.set_edges(tenant, &rows).await } },
-                self.write_edges(tenant, &long),
+                timed("graph", async {
+                    if rows.is_empty() { Ok(()) } else { self.stores.graph.set_edges(tenant, &rows).await }
+                }),
+                timed("long histories", self.write_edges(tenant, &long)),
                 async {
-                    let profiles = self.profiles_of(tenant, histories).await?;
-                    self.upsert(tenant, users, &profiles).await
+                    let profiles = timed("profiles", self.profiles_of(tenant, histories)).await?;
+                    timed("users", self.upsert(tenant, users, &profiles)).await
                 },
             );
             set.and(read).and(written)?;
