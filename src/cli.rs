@@ -41,6 +41,18 @@ pub enum Command {
     Train(TrainArgs),
     /// A digest of every store, and one of all.
     Verify(JsonArgs),
+    /// Another embedding model: vectors made anew beside the current ones, compared, then switched.
+    Reembed(ReembedArgs),
+    /// Projections written anew from the ledger, while requests go on.
+    Rebuild(RebuildArgs),
+    /// Projections compared with the ledger by digests of key ranges.
+    Reconcile(ReconcileArgs),
+    /// The log told again from a position or a time on; changes nothing where nothing was lost.
+    Replay(ReplayArgs),
+    /// Forgets users everywhere, with receipts; or searches everywhere for what is left of them.
+    Erase(EraseArgs),
+    /// What jobs did, the newest first.
+    Runs(RunsArgs),
     /// Makes topics, collections, indexes and constraints in the configured stores; may be repeated.
     Setup,
     /// Records that could not be used.
@@ -160,6 +172,129 @@ pub struct JsonArgs {
     pub json: bool,
 }
 
+/// How hard a job works.
+#[derive(Debug, Clone, Args)]
+pub struct Pace {
+    /// The share of the time that it works, above 0 and at most 1 (default: 1; 0.5 where a running process does it beside requests).
+    #[arg(long, value_parser = share)]
+    pub share: Option<f64>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|s| *s > 0.0 && *s <= 1.0);
+    share.ok_or_else(|| "must lie above 0 and at most at 1".into())
+}
+
+/// Flags of `reembed`.
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["model", "rollback", "prune"]))]
+pub struct ReembedArgs {
+    /// The model: a known name or a directory. The same again goes on where it was interrupted.
+    #[arg(long, value_name = "M")]
+    pub model: Option<String>,
+    /// Gives up what was not switched yet; after the switch, goes back to the model before.
+    #[arg(long)]
+    pub rollback: bool,
+    /// Drops the vectors that are kept for --rollback.
+    #[arg(long)]
+    pub prune: bool,
+    /// Makes vectors and ends before the comparison and the switch: one worker of several.
+    #[arg(long, requires = "model")]
+    pub fill_only: bool,
+    /// Only this shard of users, 0 to 15.
+    #[arg(long, requires = "fill_only", value_parser = clap::value_parser!(u8).range(0..16))]
+    pub shard: Option<u8>,
+    /// The share of the ten nearest that must be the same in both, 0 to 1.
+    #[arg(long, default_value_t = 0.1)]
+    pub min_overlap: f64,
+    /// How many users and items of each tenant are compared.
+    #[arg(long, default_value_t = 200)]
+    pub sample: usize,
+    /// A file of the STS benchmark to measure both models on (tab-separated; score in column 5, sentences in 6 and 7).
+    #[arg(long, value_name = "FILE")]
+    pub sts: Option<PathBuf>,
+    /// By how much the new model's correlation on --sts may lie below the old one's.
+    #[arg(long, default_value_t = 0.05)]
+    pub max_sts_loss: f64,
+    /// How it is done.
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+/// Flags of `rebuild`.
+#[derive(Debug, Clone, Args)]
+pub struct RebuildArgs {
+    /// What.
+    #[arg(required = true, value_parser = ["users", "items", "graph", "engagement", "neighbours"])]
+    pub parts: Vec<String>,
+    /// How it is done.
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+/// Flags of `reconcile`.
+#[derive(Debug, Clone, Args)]
+pub struct ReconcileArgs {
+    /// Puts right what differs. Without it, a difference ends with exit code 1.
+    #[arg(long)]
+    pub repair: bool,
+    /// Only these: users, items, graph, engagement, neighbours (default: all).
+    #[arg(long, value_name = "PART", value_delimiter = ',', value_parser = ["users", "items", "graph", "engagement", "neighbours"])]
+    pub parts: Vec<String>,
+    /// How it is done.
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+/// Flags of `replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// `earliest`, a position (embedded: the number of a record; Kafka: offsets such as 0@17,3@44), or a time (RFC 3339; embedded: of
+    /// the events themselves, Kafka: of their arrival).
+    #[arg(long, value_name = "P")]
+    pub from: String,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `erase`.
+#[derive(Debug, Clone, Args)]
+pub struct EraseArgs {
+    /// Whom.
+    #[arg(required_unless_present = "list")]
+    pub users: Vec<String>,
+    /// A file of users, one a line; `tenant<TAB>user` names another tenant.
+    #[arg(long, value_name = "FILE")]
+    pub list: Option<PathBuf>,
+    /// Whose customers.
+    #[arg(long, default_value = "default")]
+    pub tenant: String,
+    /// Erases nobody: searches every store, index file, cache, log and dead letter for them. Finding something ends with exit code 1.
+    #[arg(long)]
+    pub verify: bool,
+    /// Print receipts as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `runs`.
+#[derive(Debug, Clone, Args)]
+pub struct RunsArgs {
+    /// Only of this job.
+    #[arg(long)]
+    pub job: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// A JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// What can be done with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DlqAction {
@@ -196,9 +331,15 @@ pub enum DlqAction {
         /// Only those since this time (RFC 3339).
         #[arg(long)]
         since: Option<String>,
+        /// Only those before this time (RFC 3339).
+        #[arg(long)]
+        until: Option<String>,
         /// All of them.
         #[arg(long)]
         all: bool,
+        /// Print the counts as JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 

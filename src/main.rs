@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod data_dir;
 mod demo;
+mod jobs;
 mod models;
 mod progress;
 mod shutdown;

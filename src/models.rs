@@ -77,6 +77,24 @@ fn open_here(config: &ModelConfig, before: Option<&str>) -> anyhow::Result<Opene
     Ok(Opened { embedder: engine.clone(), engine: Some(engine) })
 }
 
+/// The configuration that opens a model by a known name or from a directory, whatever else is configured.
+pub fn by_name(config: &ModelConfig, source: &str) -> ModelConfig {
+    let (name, dir) = match std::path::Path::new(source).is_dir() {
+        true => (AUTO.to_owned(), Some(source.into())),
+        false => (source.to_owned(), None),
+    };
+    ModelConfig {
+        name,
+        dir,
+        cache_dir: config.cache_dir.clone(),
+        offline: config.offline,
+        device: config.device,
+        long_texts: config.long_texts,
+        max_windows: config.max_windows,
+        ..ModelConfig::default()
+    }
+}
+
 /// A service that embeds. Its key is read; nothing is sent.
 pub fn service(config: HostedConfig) -> anyhow::Result<HostedEmbedder> {
     HostedEmbedder::new(config).context("model.api")

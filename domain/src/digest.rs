@@ -55,9 +55,30 @@ pub fn vector_bytes(v: &[f32]) -> Vec<u8> {
     v.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
+/// Which of `n` ranges of keys an id falls in: FNV-1a (Fowler, Noll, Vo) over its bytes, scaled. Every backend must cut alike, so
+/// that the digests of two stores can be compared range by range.
+pub fn bucket(id: &str, n: usize) -> usize {
+    let mut hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    // Short ids differ in the low bits alone: those are spread over all (a step of MurmurHash3).
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^= hash >> 33;
+    ((u128::from(hash) * n.max(1) as u128) >> 64) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_fall_into_all_buckets_evenly() {
+        let mut counts = [0_usize; 64];
+        for i in 0..64_000 {
+            counts[bucket(&format!("u{i}"), 64)] += 1;
+        }
+        assert!(counts.iter().all(|c| (700..1_300).contains(c)), "{counts:?}");
+        assert_eq!(bucket("anything", 1), 0);
+    }
 
     #[test]
     fn order_does_not_matter_but_number_does() {

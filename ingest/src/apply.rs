@@ -18,7 +18,7 @@ use crate::{
     stage::timed,
     tenants::by_tenant,
     totals::Totals,
-    worker::{IngestError, Worker},
+    worker::{IngestError, Lane, Lanes, Worker},
 };
 
 /// How many texts are embedded between two signs of life.
@@ -59,8 +59,11 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<Applied, IngestError> {
         let mut retry = Backoff::default();
+        // One model from the first try to the last: what an earlier try embedded is written under that model's revision.
+        let _batch = self.gate.read().await;
+        let lanes = self.lanes();
         loop {
-            match self.apply(&mut batch).await {
+            match self.apply(&lanes, &mut batch).await {
                 Ok(Some(totals)) => {
                     totals.report();
                     let told = Totals { embedded: 0, ..totals };
@@ -83,7 +86,7 @@ impl Worker {
     }
 
     /// One batch through every stage; `None`: it was taken back. What an earlier try did is not done again.
-    async fn apply(&self, batch: &mut Decoded) -> StoreResult<Option<Totals>> {
+    async fn apply(&self, lanes: &Lanes, batch: &mut Decoded) -> StoreResult<Option<Totals>> {
         let mut totals = Totals {
             records: batch.records() as u64,
             bytes: batch.bytes,
@@ -91,17 +94,18 @@ impl Worker {
             ..Totals::default()
         };
         if batch.claim.is_shared() {
-            self.projector.set_shared();
+            lanes.main.projector.set_shared();
+            lanes.also.iter().for_each(|l| l.projector.set_shared());
         }
         if !batch.letters.is_empty() {
             let Some(_writing) = batch.claim.begin() else { return Ok(None) };
             self.stores.dead_letters.put(&batch.letters).await?;
         }
-        timed("embed", self.embed(batch)).await?;
+        timed("embed", self.embed(&lanes.main, batch)).await?;
         totals.embedded = batch.embedded;
         if batch.outcomes.is_none() {
             let Some(_writing) = batch.claim.begin() else { return Ok(None) };
-            let revision = &self.stores.embedder.model().revision;
+            let revision = &lanes.main.embedder.model().revision;
             // Kept for a later try: an event that this batch brought is new, also when a projection has to be told again.
             batch.outcomes = Some(timed("ledger", self.stores.ledger.append(&batch.appends, revision)).await?);
         }
@@ -110,8 +114,12 @@ impl Worker {
         {
             let Some(_writing) = batch.claim.begin() else { return Ok(None) };
             let (told, projected) =
-                tokio::join!(self.report_conflicts(batch, outcomes), self.projector.project(&batch.appends, outcomes));
+                tokio::join!(self.report_conflicts(batch, outcomes), lanes.main.projector.project(&batch.appends, outcomes));
             told.and(projected)?;
+            if let Some(also) = &lanes.also {
+                // Behind the revision that is read: what that one removes is gone from both.
+                self.write_beside(also, &batch.appends, outcomes).await?;
+            }
         }
         // Behind the projections: an answer that is cached from here on knows them.
         let Some(_writing) = batch.claim.begin() else { return Ok(None) };
@@ -119,8 +127,34 @@ impl Worker {
         Ok(Some(totals))
     }
 
+    /// The same batch in the revision beside the one that is read: its texts embedded by that model, and the projections of vectors.
+    async fn write_beside(&self, lane: &Lane, appends: &[Append], outcomes: &[Appended]) -> StoreResult<()> {
+        let mut new: Vec<Append> = Vec::new();
+        let mut texts = Vec::new();
+        for (append, _) in appends.iter().zip(outcomes).filter(|(_, o)| **o == Appended::New) {
+            let text = match &append.event {
+                Event::Message(m) => Some(m.text.clone()),
+                Event::Item(item) => item.embedding_text(),
+                _ => None,
+            };
+            if let Some(text) = text {
+                texts.push(text);
+                new.push(Append { vector: None, ..append.clone() });
+            }
+        }
+        for (new, texts) in new.chunks_mut(EMBED_PORTION).zip(texts.chunks(EMBED_PORTION)) {
+            for (append, vector) in new.iter_mut().zip(lane.embedder.embed(texts, Priority::Bulk).await?) {
+                append.vector = Some(vector);
+            }
+        }
+        if !new.is_empty() {
+            self.stores.ledger.add_vectors(&new, &lane.embedder.model().revision, true).await?;
+        }
+        lane.projector.project(appends, outcomes).await
+    }
+
     /// Gives vectors to the texts that are new. What the ledger has is not embedded again.
-    async fn embed(&self, batch: &mut Decoded) -> StoreResult<()> {
+    async fn embed(&self, lane: &Lane, batch: &mut Decoded) -> StoreResult<()> {
         let has_text = |e: &Event| matches!(e, Event::Message(_)) || matches!(e, Event::Item(i) if i.text.is_some());
         if batch.outcomes.is_some() || !batch.appends.iter().any(|a| has_text(&a.event) && a.vector.is_none()) {
             return Ok(());
@@ -153,7 +187,7 @@ impl Worker {
             if !batch.claim.holds() {
                 break;
             }
-            let vectors = self.stores.embedder.embed(texts, Priority::Bulk).await?;
+            let vectors = lane.embedder.embed(texts, Priority::Bulk).await?;
             for (place, vector) in places.iter().zip(vectors) {
                 batch.appends[*place].vector = Some(vector);
             }

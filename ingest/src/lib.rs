@@ -15,5 +15,6 @@ pub mod totals;
 pub mod worker;
 
 pub use config::IngestConfig;
+pub use project::Projector;
 pub use totals::Totals;
-pub use worker::{IngestError, Stores, Worker};
+pub use worker::{IngestError, Lane, Lanes, Stores, Worker};

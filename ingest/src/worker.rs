@@ -69,15 +69,60 @@ pub enum IngestError {
 pub struct Worker {
     pub(crate) stores: Stores,
     pub(crate) config: IngestConfig,
-    pub(crate) projector: Projector,
+    rules: Rules,
+    lanes: std::sync::RwLock<Arc<Lanes>>,
+    /// Held by every batch under way, and by whoever changes the lanes: a batch is written by one model from its beginning to its end.
+    pub(crate) gate: tokio::sync::RwLock<()>,
     pub(crate) totals: watch::Sender<Totals>,
+}
+
+/// A model and the projector of its revision.
+#[derive(Clone)]
+pub struct Lane {
+    /// Texts to vectors.
+    pub embedder: Arc<dyn Embedder>,
+    /// Vectors to the index.
+    pub projector: Arc<Projector>,
+}
+
+/// The revisions that a worker writes.
+#[derive(Clone)]
+pub struct Lanes {
+    /// The one that is read.
+    pub main: Lane,
+    /// Another beside it: one that is to be read soon, or that was read before and may be again.
+    pub also: Option<Lane>,
 }
 
 impl Worker {
     /// A worker over these stores.
     pub fn new(stores: Stores, config: IngestConfig, rules: Rules) -> Self {
-        let projector = Projector::new(stores.clone(), rules, config.whole_history);
-        Self { stores, config, projector, totals: watch::Sender::new(Totals::default()) }
+        let projector = Arc::new(Projector::new(stores.clone(), rules.clone(), config.whole_history));
+        let main = Lane { embedder: stores.embedder.clone(), projector };
+        let lanes = std::sync::RwLock::new(Arc::new(Lanes { main, also: None }));
+        Self { stores, config, rules, lanes, gate: tokio::sync::RwLock::new(()), totals: watch::Sender::new(Totals::default()) }
+    }
+
+    /// What the next batch is written with.
+    pub fn lanes(&self) -> Arc<Lanes> {
+        self.lanes.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// A projector of another model's revision, for jobs.
+    pub fn shadow(&self, embedder: &Arc<dyn Embedder>) -> Arc<Projector> {
+        let stores = Stores { embedder: embedder.clone(), ..self.stores.clone() };
+        Arc::new(Projector::shadow(stores, self.rules.clone()))
+    }
+
+    /// Changes the models that batches are written with: `main` makes the vectors that are read, `also` others beside them. Returns when
+    /// every batch that was begun before has ended.
+    pub async fn set_lanes(&self, main: &Arc<dyn Embedder>, also: Option<&Arc<dyn Embedder>>) {
+        let _nobody = self.gate.write().await;
+        let stores = Stores { embedder: main.clone(), ..self.stores.clone() };
+        let projector = Arc::new(Projector::new(stores, self.rules.clone(), self.config.whole_history));
+        let main = Lane { embedder: main.clone(), projector };
+        let also = also.map(|e| Lane { embedder: e.clone(), projector: self.shadow(e) });
+        *self.lanes.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(Lanes { main, also });
     }
 
     /// Counts as they grow.
@@ -239,12 +284,15 @@ impl Worker {
     /// Writes every vector of every tenant anew from the ledger; answers how many rows. The caller marks the end by a
     /// checkpoint of the index.
     pub async fn rebuild_vectors(&self, cancel: &CancellationToken) -> StoreResult<u64> {
-        self.projector.rebuild_vectors(cancel).await
+        self.lanes().main.projector.rebuild_vectors(cancel).await
     }
 
     /// Profiles that an item's new vector made stale, brought up to date; answers how many there were.
     pub async fn refresh_stale(&self) -> StoreResult<usize> {
-        self.projector.refresh_stale().await
+        let _batch = self.gate.read().await;
+        let lanes = self.lanes();
+        let also = lanes.also.as_ref().map(|l| &*l.projector);
+        lanes.main.projector.refresh_stale(also).await
     }
 }
 

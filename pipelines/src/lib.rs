@@ -5,6 +5,8 @@
 
 pub mod evaluate;
 pub mod neighbours;
+pub mod reconcile;
+pub mod reembed;
 pub mod train;
 pub mod trending;
 pub mod upkeep;

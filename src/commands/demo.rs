@@ -31,13 +31,13 @@ pub async fn run(args: DemoArgs, mut config: Config, cancel: CancellationToken) 
     // Sample data is kept here, never in a deployment's own stores.
     config.stores = StoresConfig::default();
     let mut app = App::open(config, &cancel).await?;
-    if app.dir.as_ref().is_some_and(|dir| dir.about().demo != Some(args.seed)) {
+    if app.dir.as_mut().and_then(|dir| dir.get_mut().ok()).is_some_and(|dir| dir.about().demo != Some(args.seed)) {
         fill(&app, args.seed, &cancel).await?;
         if cancel.is_cancelled() {
             app.close().await?;
             anyhow::bail!("interrupted; the next start goes on from here");
         }
-        if let Some(dir) = &mut app.dir {
+        if let Some(dir) = app.dir.as_mut().and_then(|dir| dir.get_mut().ok()) {
             dir.update(|about| about.demo = Some(args.seed))?;
         }
     }

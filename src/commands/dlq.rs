@@ -40,11 +40,12 @@ pub async fn run(action: DlqAction, config: Config, cancel: CancellationToken) -
                 letters.get(&id).await?.with_context(|| format!("there is no dead letter {id}; see nearcast dlq list"))?;
             show(&letter, raw)
         }
-        DlqAction::Redrive { ids, reason, since, all } => {
-            if ids.is_empty() && reason.is_none() && since.is_none() && !all {
-                bail!("which letters? name their ids, or give --reason, --since or --all");
+        DlqAction::Redrive { ids, reason, since, until, all, json } => {
+            if ids.is_empty() && reason.is_none() && since.is_none() && until.is_none() && !all {
+                bail!("which letters? name their ids, or give --reason, --since, --until or --all");
             }
-            redrive(config, &ids, filter(reason, since.as_deref())?, &cancel).await
+            let until = until.as_deref().map(Timestamp::parse).transpose().map_err(|e| anyhow::anyhow!("--until {e}"))?;
+            redrive(config, &ids, filter(reason, since.as_deref())?, until, json, &cancel).await
         }
     }
 }
@@ -108,6 +109,8 @@ async fn redrive(
     config: Config,
     ids: &[String],
     mut filter: DeadLetterFilter,
+    until: Option<Timestamp>,
+    json: bool,
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     let kept: Arc<Kept> = Arc::new(Kept::default());
@@ -116,7 +119,7 @@ async fn redrive(
             .await?;
     let (mut taken, mut gone) = (0, 0);
     loop {
-        let page = if ids.is_empty() {
+        let mut page = if ids.is_empty() {
             app.stores.dead_letters.list(&filter).await?
         } else {
             let mut some = Vec::new();
@@ -128,6 +131,10 @@ async fn redrive(
         };
         let Some(last) = page.last() else { break };
         filter.after = Some(last.id.clone());
+        // Letters come by time: behind the first that is too new are none.
+        let before = page.len();
+        page.retain(|l| until.is_none_or(|t| l.at < t));
+        let last_page = page.len() < before;
         // Of a record that was too long only the beginning is kept: it cannot be taken in.
         let whole: Vec<&DeadLetter> = page.iter().filter(|l| l.bytes.len() < MAX_RECORD_BYTES).collect();
         taken += page.len();
@@ -138,11 +145,15 @@ async fn redrive(
         let done: Vec<String> = whole.iter().map(|l| l.id.clone()).filter(|id| !still.contains(id)).collect();
         app.stores.dead_letters.remove(&done).await?;
         gone += done.len();
-        if !ids.is_empty() {
+        if !ids.is_empty() || last_page {
             break;
         }
     }
     app.settle().await?;
+    if json {
+        println!("{}", serde_json::json!({"letters": taken, "taken_in": gone, "stay": taken - gone}));
+        return app.close().await;
+    }
     println!("{gone} of {taken} letters taken in; {} cannot be used and stay", taken - gone);
     app.close().await
 }

@@ -9,6 +9,7 @@ mod evaluate;
 mod import;
 mod models;
 mod run;
+pub use run::{FOLLOW_EVERY, drain};
 mod setup;
 mod train;
 mod verify;
@@ -17,7 +18,7 @@ use std::future::Future;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{cli::Command, config::Config, shutdown, telemetry};
+use crate::{cli::Command, config::Config, jobs, jobs::Job, shutdown, telemetry};
 
 /// Does what the command line asks for.
 pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
@@ -35,6 +36,12 @@ pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Train(args) => on_runtime(&config, |c| train::run(args, config.clone(), c)),
         Command::Setup => on_runtime(&config, |c| setup::run(config.clone(), c)),
         Command::Verify(args) => on_runtime(&config, |c| verify::run(args, config.clone(), c)),
+        Command::Reembed(args) => on_runtime(&config, |c| jobs::run(Job::Reembed(args), config.clone(), c)),
+        Command::Rebuild(args) => on_runtime(&config, |c| jobs::run(Job::Rebuild(args), config.clone(), c)),
+        Command::Reconcile(args) => on_runtime(&config, |c| jobs::run(Job::Reconcile(args), config.clone(), c)),
+        Command::Replay(args) => on_runtime(&config, |c| jobs::run(Job::Replay(args), config.clone(), c)),
+        Command::Erase(args) => on_runtime(&config, |c| jobs::run(Job::Erase(args), config.clone(), c)),
+        Command::Runs(args) => on_runtime(&config, |c| jobs::run(Job::Runs(args), config.clone(), c)),
         Command::Dlq { action } => on_runtime(&config, |c| dlq::run(action, config.clone(), c)),
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     cli::{IngestArgs, ListenArgs},
     config::Config,
+    jobs,
     wiring::{App, Purpose},
 };
 
@@ -36,6 +37,8 @@ impl Roles {
 const REST: Duration = Duration::from_secs(5);
 /// And at first after one that may pass.
 const SHORT_REST: Duration = Duration::from_millis(200);
+/// How often it is asked which model's vectors are current.
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// How often profiles that became stale are looked for.
 const STALE_EVERY: Duration = Duration::from_millis(250);
 
@@ -61,7 +64,8 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Serves until `cancel`; then drains the API, then the worker, then closes the stores.
 pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: CancellationToken) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
-    let router = nearcast_serve::router(app.serve_stores(), app.config.serve.clone(), cancel.clone(), &tasks)?;
+    let (stores, config) = (app.serve_stores(), app.config.serve.clone());
+    let router = nearcast_serve::router_that_turns(stores, config, cancel.clone(), &tasks, app.turns())?;
     let background = cancel.child_token();
     // The worker outlives the API: it finishes what the last requests brought.
     let working = CancellationToken::new();
@@ -71,7 +75,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
         working.cancel();
         served.context("serving")
     };
-    let (served, worked, (), (), ()) = tokio::join!(
+    let (served, worked, (), (), (), (), ()) = tokio::join!(
         api,
         async {
             let outcome = if roles.ingest { work(&app, &working).await } else { Ok(()) };
@@ -95,6 +99,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
                 keep_profiles_fresh(&app, &background).await
             }
         },
+        follow_revisions(&app, &background),
+        jobs::handover::take_up(&app, &background),
     );
     tasks.close();
     tasks.wait().await;
@@ -135,6 +141,19 @@ async fn work(app: &App, stop: &CancellationToken) -> anyhow::Result<()> {
     }
 }
 
+/// Does as the index and the plan of a re-embedding say, whoever changes them.
+async fn follow_revisions(app: &App, stop: &CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(FOLLOW_EVERY) => {}
+        }
+        if let Err(e) = app.follow().await {
+            tracing::warn!(error = %e, "which model is current will be asked again");
+        }
+    }
+}
+
 async fn keep_profiles_fresh(app: &App, stop: &CancellationToken) {
     loop {
         tokio::select! {
@@ -158,7 +177,15 @@ async fn keep_profiles_fresh(app: &App, stop: &CancellationToken) {
 /// `nearcast ingest`: the worker alone.
 pub async fn ingest(args: IngestArgs, config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
     let app = App::open(config, &cancel).await?;
-    let outcome = if args.drain { drain(&app, &cancel).await } else { work(&app, &cancel).await };
+    let following = cancel.child_token();
+    let (outcome, ()) = tokio::join!(
+        async {
+            let outcome = if args.drain { drain(&app, &cancel).await } else { work(&app, &cancel).await };
+            following.cancel();
+            outcome
+        },
+        follow_revisions(&app, &following)
+    );
     let settled = app.settle().await;
     app.close().await?;
     outcome.and(settled)

@@ -28,6 +28,11 @@ pub trait Backend: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Writes files of this process anew, so that nothing is left in them of what was deleted. Servers do so in their own time.
+    async fn compact(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
     /// Finishes what is in flight and lets go.
     async fn close(&self);
 }
@@ -37,6 +42,10 @@ macro_rules! embedded {
     ($($backend:ty),*) => {$(
         #[async_trait]
         impl Backend for $backend {
+            async fn compact(&self) -> StoreResult<()> {
+                Self::compact(self).await
+            }
+
             async fn close(&self) {
                 Self::close(self).await;
             }
@@ -48,6 +57,10 @@ embedded!(SqliteLedger, HnswIndex, SqliteArtefacts, SqliteEngagement, SqliteLog,
 
 #[async_trait]
 impl Backend for CachedGraph<SqliteGraph> {
+    async fn compact(&self) -> StoreResult<()> {
+        self.inner().compact().await
+    }
+
     async fn close(&self) {
         self.inner().close().await;
     }

@@ -2,7 +2,7 @@
 //!
 //! Writes of the worker are never guarded: it waits and tries again.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nearcast_domain::ports::{EngagementRead, GraphRead, LedgerRead, ResponseCache, StoreStates, VectorRead};
 use nearcast_stores::guard::{
@@ -16,12 +16,19 @@ pub struct Guards {
     config: GuardConfig,
     stores: StoresConfig,
     states: GuardStates,
+    /// Of the vector index: one for all of its revisions.
+    vectors: OnceLock<Option<Arc<Guard>>>,
 }
 
 impl Guards {
     /// As configured.
     pub fn new(config: &Config) -> Self {
-        Self { config: config.guard.clone(), stores: config.stores.clone(), states: GuardStates::new() }
+        Self {
+            config: config.guard.clone(),
+            stores: config.stores.clone(),
+            states: GuardStates::new(),
+            vectors: OnceLock::new(),
+        }
     }
 
     fn guard(&self, embedded: bool, store: &'static str) -> Option<Arc<Guard>> {
@@ -36,7 +43,8 @@ impl Guards {
     }
 
     pub fn vectors(&self, port: Arc<dyn VectorRead>) -> Arc<dyn VectorRead> {
-        match self.guard(self.stores.vectors == VectorsBackend::Embedded, "vectors") {
+        let guard = self.vectors.get_or_init(|| self.guard(self.stores.vectors == VectorsBackend::Embedded, "vectors"));
+        match guard.clone() {
             Some(guard) => Arc::new(GuardedVectors::new(port, guard)),
             None => port,
         }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use nearcast_domain::{
-    StoreResult,
+    ErrorKind, StoreError, StoreResult,
     ports::{EventSink, EventSource, Progress},
 };
-use nearcast_stores::log::{KafkaLog, SqliteLog};
+use nearcast_stores::log::{KafkaLog, SqliteLog, Start};
 
 /// The log of this process.
 #[derive(Clone)]
@@ -24,6 +24,23 @@ impl Log {
             Self::Embedded(log) => Ok(Box::new(log.source())),
             Self::Kafka(log) => Ok(Box::new(log.source()?)),
         }
+    }
+
+    /// Everything behind a position (`0`: from the beginning) up to now, where this log can be read so.
+    pub fn replay(&self, position: &str) -> StoreResult<Option<Box<dyn EventSource>>> {
+        match self {
+            Self::Embedded(log) => Ok(Some(Box::new(log.replay(position)?))),
+            Self::Kafka(_) => Ok(None),
+        }
+    }
+
+    /// Moves the workers' group back, where there is one. Refused while a worker runs.
+    pub async fn rewind(&self, from: &str) -> StoreResult<()> {
+        if let Self::Kafka(log) = self {
+            let start = Start::parse(from).map_err(|e| StoreError::new(ErrorKind::Invalid, "log", e))?;
+            log.rewind(&start).await?;
+        }
+        Ok(())
     }
 
     /// Where events are published.

@@ -3,6 +3,7 @@
 mod backend;
 mod guards;
 mod log;
+mod revisions;
 mod stores;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -14,7 +15,10 @@ use nearcast_ingest::{Worker, config::Rules};
 use nearcast_pipelines::{Trainer, Upkeep, train};
 use nearcast_serve::{Freshness, Memory};
 use nearcast_stores::{ledger::SqliteLedger, told::Told};
+use revisions::Revisions;
+pub use revisions::{Named, Phase, Plan};
 pub use stores::{Stores, dead_letters};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -33,14 +37,21 @@ const SHARED_AGE: Duration = Duration::from_secs(1);
 pub struct App {
     pub config: Config,
     pub stores: Stores,
+    /// The model that the process began with.
     pub embedder: Arc<dyn Embedder>,
-    model: models::Opened,
+    pub revisions: Revisions,
+    guards: Guards,
     memory: Arc<Memory>,
+    /// A name for leases that no other process has.
+    pub holder: String,
+    /// What writes of jobs go through, so that what this process remembers ends with them.
+    pub graph_told: Arc<dyn GraphWrite>,
+    pub vectors_told: Arc<dyn VectorWrite>,
     pub worker: Worker,
     pub upkeep: Upkeep,
     pub trainer: Trainer,
     // Last: the directory is given back when everything in it is closed. `None` where nothing is embedded.
-    pub dir: Option<DataDir>,
+    pub dir: Option<std::sync::Mutex<DataDir>>,
 }
 
 /// What a process does with the stores: whether it can begin while one of them is away.
@@ -70,13 +81,9 @@ impl App {
         if config.stores.setup && purpose == Purpose::Work {
             stores.setup_all(cancel).await?;
         }
-        let before = match &dir {
-            Some(dir) => dir.about().model.clone(),
-            None => None,
-        };
-        let chosen = config.model.clone();
-        let model = tokio::task::spawn_blocking(move || models::open(&chosen, before.as_deref())).await??;
-        let embedder = model.embedder.clone();
+        let before = dir.as_ref().and_then(|dir| dir.about().model.clone());
+        let revisions = Revisions::open(&config.model, before, &stores, purpose == Purpose::Work).await?;
+        let embedder = revisions.main();
         if let Some(dir) = &mut dir {
             dir.update(|about| about.model = Some(models::label(embedder.model())))?;
         }
@@ -87,6 +94,7 @@ impl App {
         let ledger: Arc<dyn LedgerWrite> = Arc::new(Told::<dyn LedgerWrite>::new(stores.ledger.clone(), memory.clone()));
         let vectors: Arc<dyn VectorWrite> = Arc::new(Told::<dyn VectorWrite>::new(stores.vectors.clone(), memory.clone()));
         let graph: Arc<dyn GraphWrite> = Arc::new(Told::<dyn GraphWrite>::new(stores.graph.clone(), memory.clone()));
+        let (graph_kept, vectors_told) = (graph.clone(), vectors.clone());
         let ports = nearcast_ingest::Stores {
             ledger,
             vectors,
@@ -119,13 +127,30 @@ impl App {
             config.train.clone(),
             formulas,
         );
+        let holder = holder();
         if shared {
-            upkeep = upkeep.under(stores.leases.clone(), holder());
-            trainer = trainer.under(stores.leases.clone(), holder());
+            upkeep = upkeep.under(stores.leases.clone(), holder.clone());
+            trainer = trainer.under(stores.leases.clone(), holder.clone());
         }
-        let app = Self { config, stores, embedder, model, memory, worker, upkeep, trainer, dir };
+        let guards = Guards::new(&config);
+        let app = Self {
+            config,
+            stores,
+            embedder,
+            revisions,
+            guards,
+            memory,
+            holder,
+            graph_told: graph_kept,
+            vectors_told,
+            worker,
+            upkeep,
+            trainer,
+            dir: dir.map(std::sync::Mutex::new),
+        };
         if purpose == Purpose::Work {
             app.same_model().await?;
+            app.follow().await?;
             app.mend_vectors().await?;
             app.worker.forget_erased().await?;
         }
@@ -134,10 +159,10 @@ impl App {
 
     /// What serving is given.
     pub fn serve_stores(&self) -> nearcast_serve::Stores {
-        let guards = Guards::new(&self.config);
+        let guards = &self.guards;
         nearcast_serve::Stores {
             ledger: guards.ledger(self.stores.ledger_served.clone()),
-            vectors: guards.vectors(self.stores.vectors_served.clone()),
+            vectors: self.vectors_of(&self.embedder),
             graph: guards.graph(self.stores.graph_served.clone()),
             engagement: guards.engagement(self.stores.engagement.clone()),
             cache: guards.cache(self.stores.cache.clone()),
@@ -151,13 +176,23 @@ impl App {
         }
     }
 
+    /// The index as requests read it, in a model's revision: whichever becomes current meanwhile.
+    fn vectors_of(&self, embedder: &Arc<dyn Embedder>) -> Arc<dyn nearcast_domain::ports::VectorRead> {
+        self.guards.vectors(self.stores.vectors_served.of_revision(&embedder.model().revision))
+    }
+
+    /// Turns of the model that requests are answered with.
+    pub fn turns(&self) -> watch::Receiver<Option<nearcast_serve::Turn>> {
+        self.revisions.turns()
+    }
+
     /// Vectors of two models are never mixed: where the index has a model's already, it must be this one's.
     async fn same_model(&self) -> anyhow::Result<()> {
         let model = self.embedder.model();
         match self.stores.vectors.revision().await? {
             Some(there) if there != model.revision => anyhow::bail!(
                 "the vector index holds vectors of the revision {there}, the configured model is {} of the revision {}; set \
-                 model.name to the model that the data was made with",
+                 model.name to the model that the data was made with, or embed the data anew with `nearcast reembed --model NAME`",
                 model.name,
                 model.revision
             ),
@@ -186,7 +221,7 @@ impl App {
 
     /// Closes in order, so that the next start is fast.
     pub async fn close(self) -> anyhow::Result<()> {
-        self.model.shutdown().await;
+        self.revisions.shutdown().await;
         let checkpoint = self.stores.vectors.checkpoint().await.context("closing the vector index");
         self.stores.close().await;
         drop(self.dir);

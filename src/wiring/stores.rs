@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nearcast_domain::ports::{
-    Artefacts, DeadLetters, EngagementWrite, GraphRead, GraphWrite, Leases, LedgerRead, LedgerWrite, Positions, ResponseCache,
-    VectorRead, VectorWrite,
+    Artefacts, DeadLetters, EngagementJobs, GraphRead, GraphWrite, Leases, LedgerJobs, LedgerRead, Positions, ResponseCache,
+    VectorJobs,
 };
 use nearcast_stores::{
     artefacts::SqliteArtefacts,
@@ -28,18 +28,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Every store of one process, open.
 pub struct Stores {
-    pub ledger: Arc<dyn LedgerWrite>,
+    pub ledger: Arc<dyn LedgerJobs>,
     /// The same, as requests read it: from where the configuration says.
     pub ledger_served: Arc<dyn LedgerRead>,
     /// For the worker and jobs: they see what was just written, whoever wrote it.
-    pub vectors: Arc<dyn VectorWrite>,
+    pub vectors: Arc<dyn VectorJobs>,
     /// The same, as requests read them: as fresh as is configured.
-    pub vectors_served: Arc<dyn VectorRead>,
+    pub vectors_served: Arc<dyn VectorJobs>,
     /// For the worker and jobs: read where it is written.
     pub graph: Arc<dyn GraphWrite>,
     /// The same, as requests read it: from replicas where there are any.
     pub graph_served: Arc<dyn GraphRead>,
-    pub engagement: Arc<dyn EngagementWrite>,
+    pub engagement: Arc<dyn EngagementJobs>,
     pub cache: Arc<dyn ResponseCache>,
     pub log: Log,
     pub dead_letters: Arc<dyn DeadLetters>,
@@ -56,7 +56,7 @@ impl Stores {
     pub async fn open(config: &Config, path: &Path) -> anyhow::Result<Self> {
         let mut all: Vec<Arc<dyn Backend>> = Vec::new();
         let kinds = &config.stores;
-        let (vectors, vectors_served): (Arc<dyn VectorWrite>, Arc<dyn VectorRead>) = match kinds.vectors {
+        let (vectors, vectors_served): (Arc<dyn VectorJobs>, Arc<dyn VectorJobs>) = match kinds.vectors {
             VectorsBackend::Embedded => {
                 let index = keep(&mut all, HnswIndex::open(&path.join("vectors")).await?);
                 (index.clone(), index)
@@ -67,7 +67,7 @@ impl Stores {
             }
         };
         let ledger_served: Arc<dyn LedgerRead>;
-        let (ledger, positions, leases): (Arc<dyn LedgerWrite>, Arc<dyn Positions>, Arc<dyn Leases>) = match kinds.ledger {
+        let (ledger, positions, leases): (Arc<dyn LedgerJobs>, Arc<dyn Positions>, Arc<dyn Leases>) = match kinds.ledger {
             LedgerBackend::Embedded => {
                 let ledger = keep(&mut all, SqliteLedger::open(&path.join("ledger.db")).await?);
                 let positions = keep(&mut all, SqlitePositions::open(&path.join("positions.db")).await?);
@@ -92,7 +92,7 @@ impl Stores {
                 (Arc::new(graph.on_core()), graph)
             }
         };
-        let (engagement, artefacts): (Arc<dyn EngagementWrite>, Arc<dyn Artefacts>) = match kinds.engagement {
+        let (engagement, artefacts): (Arc<dyn EngagementJobs>, Arc<dyn Artefacts>) = match kinds.engagement {
             EngagementBackend::Embedded => (
                 keep(&mut all, SqliteEngagement::open(&path.join("engagement.db")).await?),
                 keep(&mut all, SqliteArtefacts::open(&path.join("artefacts.db")).await?),
@@ -167,6 +167,14 @@ impl Stores {
                 Some(e) => return Err(e.into()),
             }
         }
+    }
+
+    /// Writes the embedded files anew, so that nothing is left in them of what was deleted.
+    pub async fn compact(&self) -> nearcast_domain::StoreResult<()> {
+        for backend in &self.all {
+            backend.compact().await?;
+        }
+        Ok(())
     }
 
     /// Closes everything, in order.

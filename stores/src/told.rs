@@ -178,6 +178,10 @@ impl LedgerWrite for Told<dyn LedgerWrite> {
         written
     }
 
+    async fn add_vectors(&self, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64> {
+        self.inner.add_vectors(made, revision, stale).await
+    }
+
     async fn clear_stale(&self, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()> {
         self.inner.clear_stale(marks).await
     }

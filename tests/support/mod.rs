@@ -10,6 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
+pub mod models;
 pub mod proxy;
 pub mod stack;
 

@@ -206,6 +206,11 @@ pub trait LedgerWrite: LedgerRead {
     ///   than the record is a duplicate and removes nothing.
     async fn append(&self, batch: &[Append], revision: &str) -> StoreResult<Vec<Appended>>;
 
+    /// Adds vectors of another revision to messages and items that are there with just this content; whatever was replaced or erased
+    /// since is left alone, and so is a vector that is there already. Answers how many were added. Whoever engaged with the items is
+    /// marked stale where `stale` says so.
+    async fn add_vectors(&self, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64>;
+
     /// Takes back marks that [`LedgerRead::stale_users`] handed out, unless they were set again since.
     async fn clear_stale(&self, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()>;
 }

@@ -15,6 +15,7 @@ mod claim;
 mod embedder;
 mod engagement;
 mod graph;
+mod jobs;
 mod lease;
 mod ledger;
 mod log;
@@ -28,6 +29,7 @@ pub use claim::{Claim, Claimed};
 pub use embedder::{Embedder, ModelInfo, Priority};
 pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendFit, TrendingQuery, WEIGHT_STEP};
 pub use graph::{Edge, GraphRead, GraphWrite, Neighbour, NeighbourList, Touched};
+pub use jobs::{EngagementBuckets, EngagementJobs, LedgerJobs, PipelineRun, VectorJobs};
 pub use lease::Leases;
 pub use ledger::{
     Append, Appended, EngagedEvent, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerRead, LedgerWrite,

@@ -3,6 +3,7 @@
 //! Never adds to what a projection holds: the same facts written again change nothing, in any order between users.
 
 mod edges;
+mod mend;
 mod profiles;
 mod rebuild;
 
@@ -46,12 +47,25 @@ pub struct Projector {
     profiles: RwLock<()>,
     /// Whether other processes write profiles too, which no lock of this one keeps out.
     shared: AtomicBool,
+    /// Whether it writes a revision that nobody reads yet, or any more: then it never removes anything, which the projector of the
+    /// revision that is read does for all of them.
+    shadow: bool,
 }
 
 impl Projector {
     /// A projector over these stores.
     pub fn new(stores: Stores, rules: Rules, whole_history: usize) -> Self {
-        Self { stores, rules, whole_history, profiles: RwLock::new(()), shared: AtomicBool::new(false) }
+        Self { stores, rules, whole_history, profiles: RwLock::new(()), shared: AtomicBool::new(false), shadow: false }
+    }
+
+    /// A projector of a revision beside the one that is read: of vectors alone.
+    pub fn shadow(stores: Stores, rules: Rules) -> Self {
+        Self { shadow: true, ..Self::new(stores, rules, 0) }
+    }
+
+    /// The revision that it writes.
+    pub fn revision(&self) -> &str {
+        &self.stores.embedder.model().revision
     }
 
     /// Says that other processes work on the same stores.
@@ -73,6 +87,14 @@ impl Projector {
     }
 
     async fn project_tenant(&self, tenant: Tenant, mut touched: Touched) -> StoreResult<()> {
+        if self.shadow {
+            touched.profiles.append(&mut touched.erased);
+            self.newest_versions(&tenant, &mut touched).await?;
+            let users: Vec<UserId> = touched.profiles.iter().cloned().collect();
+            let _own = self.profiles.read().await;
+            let (people, items) = tokio::join!(self.write_profiles(&tenant, &users), self.write_items(&tenant, &touched));
+            return people.and(items);
+        }
         self.erase(&tenant, &mut touched).await?;
         timed("versions", self.newest_versions(&tenant, &mut touched)).await?;
         let users: Vec<UserId> = touched.profiles.iter().cloned().collect();
@@ -147,7 +169,7 @@ impl Projector {
             self.stores.vectors.upsert(tenant, Collection::Items, revision, &rows).await?;
         }
         let gone: Vec<String> = touched.items.iter().filter(|(_, r)| r.is_none()).map(|(i, _)| i.as_str().into()).collect();
-        if !gone.is_empty() {
+        if !gone.is_empty() && !self.shadow {
             self.stores.vectors.delete(tenant, Collection::Items, &gone).await?;
         }
         Ok(())

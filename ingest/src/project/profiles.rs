@@ -81,7 +81,7 @@ impl Projector {
         if !rows.is_empty() {
             self.stores.vectors.upsert(tenant, Collection::Users, revision, &rows).await?;
         }
-        if !gone.is_empty() {
+        if !gone.is_empty() && !self.shadow {
             self.stores.vectors.delete(tenant, Collection::Users, &gone).await?;
         }
         Ok(())
@@ -122,7 +122,7 @@ impl Projector {
 
     /// Writes the profiles of users who may be another worker's. What that one appends and writes in between is read again: it is
     /// done when what was written is what the ledger says afterwards.
-    async fn write_stale(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<()> {
+    pub(super) async fn write_stale(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<()> {
         let _alone = self.profiles.write().await;
         let mut users = users.to_vec();
         loop {
@@ -141,7 +141,7 @@ impl Projector {
     }
 
     /// The profiles of these users as the ledger has them now.
-    async fn current(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<Vec<Option<Vector>>> {
+    pub(super) async fn current(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<Vec<Option<Vector>>> {
         let n = self.rules.profile.events;
         let revision = &self.stores.embedder.model().revision;
         let limit = HistoryLimit { engagements: n, messages: n };
@@ -149,11 +149,15 @@ impl Projector {
         self.profiles_of(tenant, histories).await
     }
 
-    /// Brings up to date a portion of the profiles that were marked stale; answers how many.
-    pub async fn refresh_stale(&self) -> StoreResult<usize> {
+    /// Brings up to date a portion of the profiles that were marked stale, in the revision beside this one too where there is one;
+    /// answers how many.
+    pub async fn refresh_stale(&self, also: Option<&Self>) -> StoreResult<usize> {
         let marks = self.stores.ledger.stale_users(PORTION).await?;
         for (tenant, users) in by_tenant(marks.iter().map(|(tenant, user, _)| (tenant, user))) {
             self.write_stale(&tenant, &users).await?;
+            if let Some(also) = also {
+                also.write_stale(&tenant, &users).await?;
+            }
             self.stores.cache.bump(&tenant, &users).await?;
         }
         self.stores.ledger.clear_stale(&marks).await?;

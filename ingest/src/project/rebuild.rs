@@ -24,7 +24,8 @@ impl Projector {
         Ok(rows)
     }
 
-    async fn rebuild_items(&self, tenant: &Tenant, cancel: &CancellationToken) -> StoreResult<u64> {
+    /// Writes the vector of every item of a tenant.
+    pub async fn rebuild_items(&self, tenant: &Tenant, cancel: &CancellationToken) -> StoreResult<u64> {
         let revision = &self.stores.embedder.model().revision;
         let (mut after, mut rows) = (None, 0);
         while !cancel.is_cancelled() {
@@ -44,7 +45,8 @@ impl Projector {
         Ok(rows)
     }
 
-    async fn rebuild_users(&self, tenant: &Tenant, cancel: &CancellationToken) -> StoreResult<u64> {
+    /// Writes the profile of every user of a tenant.
+    pub async fn rebuild_users(&self, tenant: &Tenant, cancel: &CancellationToken) -> StoreResult<u64> {
         let (mut after, mut rows) = (None, 0);
         while !cancel.is_cancelled() {
             let page = self.stores.ledger.users(tenant, "", after.as_ref(), PAGE).await?;

@@ -86,7 +86,7 @@ pub async fn publish(
     request: Request<Body>,
 ) -> Result<(StatusCode, Json<Published>), Problem> {
     Params::read(&uri, &[])?;
-    let limits = app.recommender.config().limits;
+    let limits = app.recommender().config().limits;
     let packed = body::packed(request.headers())?;
     let lines = says_lines(request.headers());
     let bytes = body::read(request.into_body(), &limits).await?;
@@ -101,7 +101,8 @@ pub async fn publish(
     };
     metrics::counter!("nearcast_events_total", "result" => "rejected").increment(parsed.rejected.len() as u64);
     if !parsed.letters.is_empty() {
-        let put = by(Instant::now() + PATIENCE, "dead_letters", app.recommender.stores.dead_letters.put(&parsed.letters)).await;
+        let put =
+            by(Instant::now() + PATIENCE, "dead_letters", app.recommender().stores.dead_letters.put(&parsed.letters)).await;
         put.map_err(|e| Problem::store(&e, "rejected events cannot be kept just now; nothing was accepted"))?;
     }
     let accepted = parsed.records.len();
@@ -112,7 +113,7 @@ pub async fn publish(
 
 /// Publishes records (key, bytes); durable when this returns.
 pub async fn send(app: &App, tenant: &Tenant, records: &[(String, Arc<[u8]>)]) -> Result<Token, Problem> {
-    let sent = by(Instant::now() + PATIENCE, "log", app.recommender.stores.sink.publish(tenant, records)).await;
+    let sent = by(Instant::now() + PATIENCE, "log", app.recommender().stores.sink.publish(tenant, records)).await;
     sent.map_err(|e| Problem::store(&e, "the event log cannot be written just now"))
 }
 

@@ -86,7 +86,7 @@ pub async fn live() -> Json<Live> {
     responses((status = 200, body = Ready), (status = 503, body = Ready)))]
 pub async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<(StatusCode, Json<Ready>), Problem> {
     Params::read(&uri, &[])?;
-    let s = &app.recommender.stores;
+    let s = &app.recommender().stores;
     let (tenant, user, item) = (Tenant::default(), [UserId::trusted("?")], [ItemId::trusted("?")]);
     let one_letter = DeadLetterFilter { limit: 1, ..DeadLetterFilter::default() };
     let probes: Vec<(&'static str, BoxFuture<'_, StoreResult<()>>)> = vec![

@@ -53,7 +53,7 @@ pub async fn list(State(app): State<Arc<App>>, Caller(tenant): Caller, uri: Uri)
     let p = Params::read(&uri, &["q", "category", "limit", "after"])?;
     let (limit, category) = (p.number("limit", 1..=MAX_PAGE)?.unwrap_or(50), p.category()?);
     let after = p.id("after", ItemId::parse)?;
-    let (r, mut missing) = (&app.recommender, Missing::default());
+    let (r, mut missing) = (&app.recommender(), Missing::default());
     if let Some(q) = p.one("q")?.filter(|q| !q.trim().is_empty()) {
         if q.len() > MAX_TEXT_BYTES {
             return Err(Problem::parameter("q", "is too long", format!("at most {MAX_TEXT_BYTES} bytes")));
@@ -96,7 +96,7 @@ pub async fn one(
     uri: Uri,
 ) -> Result<Json<ItemView>, Problem> {
     Params::read(&uri, &[])?;
-    let found = soon("ledger", app.recommender.stores.ledger.items(&tenant, std::slice::from_ref(&item), None)).await;
+    let found = soon("ledger", app.recommender().stores.ledger.items(&tenant, std::slice::from_ref(&item), None)).await;
     let found = found.map_err(|e| Problem::store(&e, "the item cannot be read just now"))?;
     let state = found.into_iter().next().flatten();
     state.map(|s| Json(s.into())).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no such item"))
@@ -150,8 +150,8 @@ pub async fn similar(
     PathItem(item): PathItem,
     uri: Uri,
 ) -> Result<Json<NearItems>, Problem> {
-    let k = Params::read(&uri, &["k"])?.number("k", 1..=MAX_K)?.unwrap_or(app.recommender.config().default_k);
-    let stores = &app.recommender.stores;
+    let k = Params::read(&uri, &["k"])?.number("k", 1..=MAX_K)?.unwrap_or(app.recommender().config().default_k);
+    let stores = &app.recommender().stores;
     // Twice as many as wanted: some may not be shown.
     let limit = 2 * k;
     let graph = soon("graph", stores.graph.neighbours(&tenant, std::slice::from_ref(&item), limit));
@@ -207,9 +207,9 @@ pub struct Rising {
     responses((status = 200, body = Rising), (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub async fn trending(State(app): State<Arc<App>>, Caller(tenant): Caller, uri: Uri) -> Result<Json<Rising>, Problem> {
     let p = Params::read(&uri, &["k", "category"])?;
-    let k = p.number("k", 1..=MAX_K)?.unwrap_or(app.recommender.config().default_k);
+    let k = p.number("k", 1..=MAX_K)?.unwrap_or(app.recommender().config().default_k);
     let category = p.category()?;
-    let (r, mut missing) = (&app.recommender, Missing::default());
+    let (r, mut missing) = (&app.recommender(), Missing::default());
     let list = match soon("engagement", r.shelf.rising(&tenant, category.as_ref())).await {
         Ok(list) => list,
         Err(e) => {

@@ -41,7 +41,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
         out = handle.render();
     }
     app.requests.write(&mut out);
-    app.recommender.figures.write(&mut out);
+    app.recommender().figures.write(&mut out);
     let _ = std::fmt::Write::write_fmt(
         &mut out,
         format_args!(
@@ -50,6 +50,6 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
             app.pressure.share()
         ),
     );
-    write_stores(&mut out, &app.recommender.stores.states.states());
+    write_stores(&mut out, &app.recommender().stores.states.states());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out).into_response()
 }

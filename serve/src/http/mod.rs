@@ -18,6 +18,7 @@ mod recommendations;
 mod server;
 mod shared;
 mod status;
+mod turn;
 mod users;
 mod why_not;
 
@@ -31,22 +32,24 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use nearcast_domain::Tenant;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use openapi::document;
 pub use server::serve;
+pub use turn::Turn;
 
 use self::{
     keys::{Bucket, Keys},
     pressure::Pressure,
     problem::Problem,
+    turn::Live,
 };
 use crate::{ConfigError, Recommender, ServeConfig, Stores, figures::Requests};
 
 /// What handlers share.
 pub struct App {
-    recommender: Arc<Recommender>,
+    live: Arc<Live>,
     /// Cancelled when the program is about to stop.
     shutdown: CancellationToken,
     metrics: Option<PrometheusHandle>,
@@ -59,9 +62,14 @@ pub struct App {
 }
 
 impl App {
+    /// What answers now. A request takes it once.
+    fn recommender(&self) -> Arc<Recommender> {
+        self.live.now()
+    }
+
     /// The quota of a tenant, where there is one.
     fn quota(&self, tenant: &Tenant) -> Option<Arc<Bucket>> {
-        let quota = self.recommender.config().tenant_quota;
+        let quota = self.recommender().config().tenant_quota;
         (quota.per_second > 0.0).then(|| self.quotas.get_with_by_ref(tenant, || Arc::new(Bucket::new(quota))))
     }
 }
@@ -77,35 +85,41 @@ pub fn router(
     shutdown: CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<Router, ConfigError> {
+    router_that_turns(stores, config, shutdown, tasks, watch::Sender::new(None).subscribe())
+}
+
+/// The same, which answers with another model from each [`Turn`] on.
+pub fn router_that_turns(
+    stores: Stores,
+    config: ServeConfig,
+    shutdown: CancellationToken,
+    tasks: &TaskTracker,
+    turns: watch::Receiver<Option<Turn>>,
+) -> Result<Router, ConfigError> {
     let recommender = Arc::new(Recommender::new(stores, config)?);
-    let warmer = recommender.clone();
-    let stop = shutdown.clone();
-    tasks.spawn(async move { warmer.keep_warm(stop).await });
+    let live = Arc::new(Live::new(recommender.clone()));
+    let (turning, stop) = (live.clone(), shutdown.clone());
+    tasks.spawn(async move { turning.keep(turns, stop).await });
     let pressure = Arc::new(Pressure::default());
     let (watched, stop) = (pressure.clone(), shutdown.clone());
     tasks.spawn(async move { watched.watch(stop).await });
     let keys = Arc::new(Keys::new(recommender.config()));
     let (watched, stop) = (keys.clone(), shutdown.clone());
     tasks.spawn(async move { watched.watch(stop).await });
-    Ok(router_under(recommender, shutdown, pressure, keys))
+    Ok(router_under(live, shutdown, pressure, keys))
 }
 
 /// The API over a recommender that exists already.
 pub fn router_of(recommender: Arc<Recommender>, shutdown: CancellationToken) -> Router {
     let keys = Arc::new(Keys::new(recommender.config()));
-    router_under(recommender, shutdown, Arc::default(), keys)
+    router_under(Arc::new(Live::new(recommender)), shutdown, Arc::default(), keys)
 }
 
-fn router_under(
-    recommender: Arc<Recommender>,
-    shutdown: CancellationToken,
-    pressure: Arc<Pressure>,
-    keys: Arc<Keys>,
-) -> Router {
-    let in_flight = Semaphore::new(recommender.config().limits.in_flight);
+fn router_under(live: Arc<Live>, shutdown: CancellationToken, pressure: Arc<Pressure>, keys: Arc<Keys>) -> Router {
+    let in_flight = Semaphore::new(live.now().config().limits.in_flight);
     let metrics = metrics::install().inspect_err(|e| tracing::warn!("no metrics: {e}")).ok();
     let app = Arc::new(App {
-        recommender,
+        live,
         shutdown,
         metrics,
         in_flight,

@@ -56,7 +56,7 @@ pub async fn for_user(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let query = query(&app, &uri)?;
-    let given = app.recommender.respond(&tenant, &user, &query, arrived).await.map_err(bad_token)?;
+    let given = app.recommender().respond(&tenant, &user, &query, arrived).await.map_err(bad_token)?;
     Ok(match given {
         Given::Bytes(bytes) => json(bytes),
         Given::Answer(answer) => Json(answer).into_response(),
@@ -84,7 +84,7 @@ fn query(app: &App, uri: &Uri) -> Result<Query, Problem> {
         return Err(Problem::parameter("exclude", "is given too often", format!("at most {MAX_ITEMS} times")));
     }
     Ok(Query {
-        k: k.or(top).unwrap_or(app.recommender.config().default_k),
+        k: k.or(top).unwrap_or(app.recommender().config().default_k),
         category: p.category()?,
         exclude,
         explain: p.flag("explain", false)?,
@@ -145,7 +145,8 @@ pub async fn for_session(
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
     Params::read(&uri, &[])?;
-    let limits = &app.recommender.config().limits;
+    let recommender = app.recommender();
+    let limits = &recommender.config().limits;
     let asked = session_request(request, limits).await?;
     let k = match (asked.k, asked.top) {
         (Some(k), Some(top)) if k != top => {
@@ -162,7 +163,7 @@ pub async fn for_session(
     };
     let session = Session { text: asked.text.map(text).transpose()?.flatten(), items: ids("items", asked.items)? };
     let query = Query {
-        k: k.map_or(app.recommender.config().default_k, |k| k as usize),
+        k: k.map_or(app.recommender().config().default_k, |k| k as usize),
         category: asked.category.map(|c| id("category", &c, |t| ids::check(t).map(|()| Arc::from(t)))).transpose()?,
         exclude: ids("exclude", asked.exclude)?,
         explain: asked.explain.unwrap_or(false),
@@ -171,7 +172,7 @@ pub async fn for_session(
         cache: false,
         watch: None,
     };
-    app.recommender.respond_session(&tenant, &session, &query, arrived).await.map(Json).map_err(bad_token)
+    app.recommender().respond_session(&tenant, &session, &query, arrived).await.map(Json).map_err(bad_token)
 }
 
 async fn session_request(request: Request<Body>, limits: &Limits) -> Result<SessionRequest, Problem> {

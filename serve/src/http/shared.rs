@@ -115,7 +115,7 @@ pub async fn soon<T>(what: &'static str, call: impl Future<Output = StoreResult<
 
 /// Items with what is known of them; those that may not be shown are left out.
 pub async fn shown(app: &App, tenant: &Tenant, items: Vec<(ItemId, f32)>, missing: &mut Missing) -> Vec<ScoredItem> {
-    let r = &app.recommender;
+    let r = &app.recommender();
     let ids: Vec<ItemId> = items.iter().map(|(i, _)| i.clone()).collect();
     let (cards, error) = r.cards(tenant, &ids, deadline()).await;
     if let Some(e) = error {

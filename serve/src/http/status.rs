@@ -52,7 +52,7 @@ pub struct Status {
     responses((status = 200, body = Status), (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub async fn status(State(app): State<Arc<App>>, Caller(tenant): Caller, uri: Uri) -> Result<Json<Status>, Problem> {
     Params::read(&uri, &[])?;
-    let s = &app.recommender.stores;
+    let s = &app.recommender().stores;
     let (counts, profiles, item_vectors, edges, lag, letters) = join!(
         soon("ledger", s.ledger.counts(&tenant)),
         soon("vectors", s.vectors.count(&tenant, Collection::Users)),

@@ -55,7 +55,7 @@ pub async fn list(State(app): State<Arc<App>>, Caller(tenant): Caller, uri: Uri)
     let limit = p.number("limit", 1..=MAX_PAGE)?.unwrap_or(50);
     let after = p.id("after", UserId::parse)?;
     let mut missing = Missing::default();
-    let found = soon("ledger", app.recommender.stores.ledger.users(&tenant, prefix, after.as_ref(), limit)).await;
+    let found = soon("ledger", app.recommender().stores.ledger.users(&tenant, prefix, after.as_ref(), limit)).await;
     let users = missing.or_default("ledger", found);
     let next = (users.len() == limit).then(|| users.last().cloned()).flatten();
     Ok(Json(UserPage { users, next, degraded: missing.0 }))
@@ -122,7 +122,7 @@ pub async fn one(
     uri: Uri,
 ) -> Result<Json<UserView>, Problem> {
     let limit = Params::read(&uri, &["limit"])?.number("limit", 1..=MAX_PAGE)?.unwrap_or(50);
-    let r = &app.recommender;
+    let r = &app.recommender();
     let mut missing = Missing::default();
     let limit = HistoryLimit { engagements: limit, messages: limit };
     let found = soon("ledger", r.stores.ledger.histories(&tenant, std::slice::from_ref(&user), limit, None)).await;
@@ -182,8 +182,8 @@ pub async fn similar(
     PathUser(user): PathUser,
     uri: Uri,
 ) -> Result<Json<NearUsers>, Problem> {
-    let limit = Params::read(&uri, &["k"])?.number("k", 1..=MAX_K)?.unwrap_or(app.recommender.config().default_k);
-    let vectors = &app.recommender.stores.vectors;
+    let limit = Params::read(&uri, &["k"])?.number("k", 1..=MAX_K)?.unwrap_or(app.recommender().config().default_k);
+    let vectors = &app.recommender().stores.vectors;
     let mut missing = Missing::default();
     let near = soon("vectors", async {
         let own = vectors.get(&tenant, Collection::Users, &[user.as_str().to_owned()]).await?;

@@ -39,11 +39,11 @@ pub async fn why_not(
     let (user, item) = (id("user", &user, UserId::parse)?, id("item", &item, ItemId::parse)?);
     let p = Params::read(&uri, &["k", "category"])?;
     let query = Query {
-        k: p.number("k", 1..=MAX_K)?.unwrap_or(app.recommender.config().default_k),
+        k: p.number("k", 1..=MAX_K)?.unwrap_or(app.recommender().config().default_k),
         category: p.category()?,
         explain: true,
         cache: false,
         ..Query::default()
     };
-    Ok(Json(app.recommender.why_not(&tenant, &user, item, query).await))
+    Ok(Json(app.recommender().why_not(&tenant, &user, item, query).await))
 }

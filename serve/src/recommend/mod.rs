@@ -75,7 +75,7 @@ pub struct Recommender {
     pub(crate) config: ServeConfig,
     pub(crate) shelf: Shelf,
     pub(crate) late: Late,
-    pub(crate) figures: Figures,
+    pub(crate) figures: Arc<Figures>,
     flights: Flights,
     /// What the asker's own items, and those of others, count by their place from the newest.
     pub(crate) recency: [Vec<f32>; 2],
@@ -115,7 +115,7 @@ impl Recommender {
         Ok(Self {
             shelf: Shelf::new(stores.engagement.clone(), &config.sources),
             late: Late::new(),
-            figures: Figures::default(),
+            figures: Arc::default(),
             flights: Flights::default(),
             recency: {
                 let l = &config.sources;
@@ -128,6 +128,11 @@ impl Recommender {
             stores,
             config,
         })
+    }
+
+    /// The same over other stores, counting on.
+    pub(crate) fn with(&self, stores: Stores) -> Result<Self, ConfigError> {
+        Ok(Self { figures: self.figures.clone(), ..Self::new(stores, self.config.clone())? })
     }
 
     /// The settings it works with.

@@ -42,6 +42,11 @@ impl SqliteDeadLetters {
         self.db.close().await;
     }
 
+    /// Writes the file anew, so that nothing is left in it of what was deleted.
+    pub async fn compact(&self) -> StoreResult<()> {
+        self.db.compact().await
+    }
+
     async fn keep(&self, letters: &[DeadLetter]) -> sqlx::Result<()> {
         let mut writer = self.db.writer().await;
         let mut tx = begin(&mut writer).await?;

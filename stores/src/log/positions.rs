@@ -36,6 +36,11 @@ impl SqlitePositions {
         self.db.close().await;
     }
 
+    /// Writes the file anew, so that nothing is left in it of what was deleted.
+    pub async fn compact(&self) -> StoreResult<()> {
+        self.db.compact().await
+    }
+
     async fn read(&self, key: &str) -> sqlx::Result<Option<String>> {
         let mut reader = self.db.reader().await?;
         sqlx::query_scalar("SELECT value FROM positions WHERE key = ?").bind(key).fetch_optional(&mut *reader).await

@@ -122,6 +122,11 @@ impl SqliteLog {
         self.0.db.close().await;
     }
 
+    /// Writes the file anew, so that nothing is left in it of what was deleted.
+    pub async fn compact(&self) -> StoreResult<()> {
+        self.0.db.compact().await
+    }
+
     async fn read(&self, after: i64, most: usize, most_bytes: usize) -> sqlx::Result<Vec<(i64, Record)>> {
         let mut reader = self.0.db.reader().await?;
         let sql = "SELECT seq, tenant, bytes FROM records WHERE seq > ? ORDER BY seq LIMIT ?";

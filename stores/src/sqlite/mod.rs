@@ -127,6 +127,15 @@ impl Database {
         error::of(self.store, Some(&self.path), &e)
     }
 
+    /// Writes the file anew and empties its write-ahead log: nothing is left of what was deleted.
+    pub async fn compact(&self) -> StoreResult<()> {
+        let mut writer = self.writer().await;
+        for sql in ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"] {
+            sqlx::raw_sql(sql).execute(&mut *writer).await.map_err(|e| self.error(e))?;
+        }
+        Ok(())
+    }
+
     /// Moves the write-ahead log into the file and closes it. Not needed for safety; the next start is a little faster.
     pub async fn close(&self) {
         self.readers.close().await;

@@ -2,6 +2,7 @@
 //! searches off the runtime's threads, graphs on one thread of their own at a time.
 
 use std::{
+    collections::HashSet,
     fmt,
     path::{Path, PathBuf},
     sync::{
@@ -13,8 +14,8 @@ use std::{
 use async_trait::async_trait;
 use nearcast_domain::{
     ErrorKind, StoreError, StoreResult, Tenant, Vector,
-    digest::Digest,
-    ports::{Collection, Hit, VectorQuery, VectorRead, VectorRow, VectorWrite, add_row},
+    digest::{Digest, bucket},
+    ports::{Collection, Hit, VectorJobs, VectorQuery, VectorRead, VectorRow, VectorWrite, add_row},
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -41,12 +42,19 @@ const SLACK: u64 = 64 << 20;
 /// compare every row. They are given up at [`Self::close`] or when the index is dropped. Nothing needs closing: an acknowledged write
 /// survives even a kill.
 pub struct HnswIndex {
+    reader: Reader,
+    rebuild: bool,
+    _stop_on_drop: DropGuard,
+}
+
+/// The index as it is read: in the current revision, or in one that is named.
+#[derive(Clone)]
+struct Reader {
     inner: Arc<Inner>,
     tasks: TaskTracker,
     stop: CancellationToken,
     growing: Arc<AtomicBool>,
-    rebuild: bool,
-    _stop_on_drop: DropGuard,
+    revision: Option<String>,
 }
 
 struct Inner {
@@ -91,33 +99,71 @@ impl HnswIndex {
         })
         .await?;
         let stop = CancellationToken::new();
-        Ok(Self {
-            inner: Arc::new(inner),
-            tasks: TaskTracker::new(),
-            growing: Arc::default(),
-            rebuild,
-            _stop_on_drop: stop.clone().drop_guard(),
-            stop,
-        })
+        let guard = stop.clone().drop_guard();
+        let (tasks, growing) = (TaskTracker::new(), Arc::default());
+        let reader = Reader { inner: Arc::new(inner), tasks, growing, stop, revision: None };
+        Ok(Self { reader, rebuild, _stop_on_drop: guard })
     }
 
     /// Waits until no graph is being made.
     pub async fn settled(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.tasks.reopen();
+        let tasks = &self.reader.tasks;
+        tasks.close();
+        tasks.wait().await;
+        tasks.reopen();
     }
 
     /// Gives up whatever is being made in the background and waits until it has ended.
     pub async fn close(&self) {
-        self.stop.cancel();
+        self.reader.stop.cancel();
         self.settled().await;
     }
 
-    /// The current revision's rows of a tenant.
+    /// Writes the journal anew, so that nothing is left in it of what was deleted.
+    ///
+    /// # Errors
+    /// As any write.
+    pub async fn compact(&self) -> StoreResult<()> {
+        self.change(|files, state| files.journal.replace(read(state).records())).await
+    }
+
+    async fn change(
+        &self,
+        change: impl FnOnce(&mut Files, &RwLock<State>) -> StoreResult<()> + Send + 'static,
+    ) -> StoreResult<()> {
+        let inner = self.reader.inner.clone();
+        off_thread(move || {
+            let mut files = inner.files();
+            change(&mut files, &inner.state)?;
+            files.tidy(&inner.state);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Hands the rows of a tenant under a revision on, off the runtime's threads.
+    async fn each<T: Send + 'static>(
+        &self,
+        key: (String, Collection, String),
+        mut all: T,
+        add: impl Fn(&mut T, &super::shard::Row) + Send + 'static,
+    ) -> StoreResult<T> {
+        let shard = read(&self.reader.inner.state).shards.get(&key).cloned();
+        off_thread(move || {
+            if let Some(shard) = shard {
+                read(&shard).rows().for_each(|row| add(&mut all, row));
+            }
+            Ok(all)
+        })
+        .await
+    }
+}
+
+impl Reader {
+    /// A tenant's rows.
     fn shard(&self, tenant: &Tenant, collection: Collection) -> Option<Arc<RwLock<Shard>>> {
         let state = read(&self.inner.state);
-        let revision = state.current.clone()?;
+        let revision = self.revision.clone().or_else(|| state.current.clone())?;
         state.shards.get(&(revision, collection, tenant.as_str().to_owned())).cloned()
     }
 
@@ -145,20 +191,6 @@ impl HnswIndex {
             }
         });
     }
-
-    async fn change(
-        &self,
-        change: impl FnOnce(&mut Files, &RwLock<State>) -> StoreResult<()> + Send + 'static,
-    ) -> StoreResult<()> {
-        let inner = self.inner.clone();
-        off_thread(move || {
-            let mut files = inner.files();
-            change(&mut files, &inner.state)?;
-            files.tidy(&inner.state);
-            Ok(())
-        })
-        .await
-    }
 }
 
 /// Clears the flag at the end.
@@ -184,13 +216,14 @@ impl Inner {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn digest(&self) -> Digest {
+    fn digest(&self, revision: Option<String>) -> Digest {
         let mut digest = Digest::default();
         // So that no write comes in between.
         let _files = self.files();
         let state = read(&self.state);
+        let wanted = revision.or_else(|| state.current.clone());
         for ((revision, collection, tenant), shard) in &state.shards {
-            if Some(revision) == state.current.as_ref() {
+            if Some(revision) == wanted.as_ref() {
                 for r in read(shard).rows() {
                     add_row(&mut digest, tenant, *collection, &r.id, &r.vector, r.labels.iter().map(AsRef::as_ref));
                 }
@@ -224,9 +257,9 @@ impl Files {
 }
 
 #[async_trait]
-impl VectorRead for HnswIndex {
+impl VectorRead for Reader {
     async fn revision(&self) -> StoreResult<Option<String>> {
-        Ok(read(&self.inner.state).current.clone())
+        Ok(self.revision.clone().or_else(|| read(&self.inner.state).current.clone()))
     }
 
     async fn get(&self, tenant: &Tenant, collection: Collection, ids: &[String]) -> StoreResult<Vec<Option<Vector>>> {
@@ -263,8 +296,31 @@ impl VectorRead for HnswIndex {
     }
 
     async fn digest(&self) -> StoreResult<Digest> {
-        let inner = self.inner.clone();
-        off_thread(move || Ok(inner.digest())).await
+        let (inner, revision) = (self.inner.clone(), self.revision.clone());
+        off_thread(move || Ok(inner.digest(revision))).await
+    }
+}
+
+#[async_trait]
+impl VectorRead for HnswIndex {
+    async fn revision(&self) -> StoreResult<Option<String>> {
+        self.reader.revision().await
+    }
+
+    async fn get(&self, tenant: &Tenant, collection: Collection, ids: &[String]) -> StoreResult<Vec<Option<Vector>>> {
+        self.reader.get(tenant, collection, ids).await
+    }
+
+    async fn search(&self, tenant: &Tenant, collection: Collection, query: VectorQuery) -> StoreResult<Vec<Hit>> {
+        self.reader.search(tenant, collection, query).await
+    }
+
+    async fn count(&self, tenant: &Tenant, collection: Collection) -> StoreResult<u64> {
+        self.reader.count(tenant, collection).await
+    }
+
+    async fn digest(&self) -> StoreResult<Digest> {
+        self.reader.digest().await
     }
 }
 
@@ -338,14 +394,52 @@ impl VectorWrite for HnswIndex {
     }
 
     async fn checkpoint(&self) -> StoreResult<()> {
-        let inner = self.inner.clone();
+        let inner = self.reader.inner.clone();
         off_thread(move || inner.checkpoint()).await
+    }
+}
+
+#[async_trait]
+impl VectorJobs for HnswIndex {
+    fn of_revision(&self, revision: &str) -> Arc<dyn VectorRead> {
+        Arc::new(Reader { revision: Some(revision.to_owned()), ..self.reader.clone() })
+    }
+
+    async fn buckets(&self, tenant: &Tenant, collection: Collection, revision: &str, n: usize) -> StoreResult<Vec<Digest>> {
+        let (key, name) = ((revision.to_owned(), collection, tenant.as_str().to_owned()), tenant.as_str().to_owned());
+        self.each(key, vec![Digest::default(); n], move |digests: &mut Vec<Digest>, r| {
+            let labels = r.labels.iter().map(AsRef::as_ref);
+            add_row(&mut digests[bucket(&r.id, n)], &name, collection, &r.id, &r.vector, labels);
+        })
+        .await
+    }
+
+    async fn rows(
+        &self,
+        tenant: &Tenant,
+        collection: Collection,
+        revision: &str,
+        n: usize,
+        wanted: &[usize],
+    ) -> StoreResult<Vec<VectorRow>> {
+        let key = (revision.to_owned(), collection, tenant.as_str().to_owned());
+        let wanted: HashSet<usize> = wanted.iter().copied().collect();
+        let mut rows = self
+            .each(key, Vec::new(), move |rows, r| {
+                if wanted.contains(&bucket(&r.id, n)) {
+                    let labels = r.labels.iter().map(ToString::to_string).collect();
+                    rows.push(VectorRow { id: r.id.as_ref().to_owned(), vector: r.vector.clone(), labels });
+                }
+            })
+            .await?;
+        rows.sort_by(|a: &VectorRow, b| a.id.cmp(&b.id));
+        Ok(rows)
     }
 }
 
 impl fmt::Debug for HnswIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HnswIndex").field("dir", &self.inner.dir).finish_non_exhaustive()
+        f.debug_struct("HnswIndex").field("dir", &self.reader.inner.dir).finish_non_exhaustive()
     }
 }
 

@@ -6,6 +6,7 @@
 mod artefacts;
 mod config;
 mod error;
+mod jobs;
 mod months;
 mod read;
 mod runs;
@@ -25,7 +26,7 @@ use nearcast_domain::{
 
 pub use config::PostgresConfig;
 use months::Known;
-pub use runs::PipelineRun;
+pub use nearcast_domain::ports::PipelineRun;
 use server::Server;
 use statements::Statements;
 

@@ -2,32 +2,12 @@
 //!
 //! A run is written as it stands, again and again under its id; it is no fact of the event log and stands in no digest.
 
-use nearcast_domain::{ErrorKind, StoreError, StoreResult, Timestamp};
-use serde::{Deserialize, Serialize};
+use nearcast_domain::{ErrorKind, StoreError, StoreResult, Timestamp, ports::PipelineRun};
 
 use super::{
     STORE, Shared,
     server::{Mode, get, sql},
 };
-
-/// One run of a job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PipelineRun {
-    /// Unique among all runs.
-    pub id: String,
-    /// Which job: `reembed`, `rebuild`, `aggregate`, …
-    pub job: String,
-    /// Whose data, where it was one tenant's.
-    pub tenant: Option<String>,
-    /// When it began.
-    pub started: Timestamp,
-    /// When it ended; `None` while it runs.
-    pub finished: Option<Timestamp>,
-    /// `running`, `done`, `failed`, `interrupted`, …
-    pub outcome: String,
-    /// Counts, durations and anomalies, as the job reports them.
-    pub report: serde_json::Value,
-}
 
 pub(super) async fn record_run(shared: &Shared, run: &PipelineRun) -> StoreResult<()> {
     let report = run.report.to_string();

@@ -23,6 +23,13 @@ pub(super) struct Statements {
     pub(super) set_run: Arc<str>,
     pub(super) runs: Arc<str>,
     pub(super) months: Arc<str>,
+    pub(super) tenant_totals: Arc<str>,
+    pub(super) tenant_counted: Arc<str>,
+    pub(super) tenant_labels: Arc<str>,
+    pub(super) counted_users: Arc<str>,
+    pub(super) labelled_items: Arc<str>,
+    pub(super) clear_totals: Arc<str>,
+    pub(super) count_again: Arc<str>,
 }
 
 /// The part of a statement that keeps to a category, given as the second parameter.
@@ -102,6 +109,16 @@ impl Statements {
             runs: text(
                 "SELECT id, job, tenant, started, finished, outcome, report::text FROM {S}.runs \
                  WHERE $1::text IS NULL OR job = $1 ORDER BY started DESC, id LIMIT $2",
+            ),
+            tenant_totals: text("SELECT item, hour, count, weight FROM {S}.totals WHERE tenant = $1"),
+            tenant_counted: text("SELECT user_id, id, item, hour, weight FROM {S}.counted WHERE tenant = $1"),
+            tenant_labels: text("SELECT DISTINCT item, unnest(categories) FROM {S}.labels WHERE tenant = $1"),
+            counted_users: text("SELECT DISTINCT user_id FROM {S}.counted WHERE tenant = $1 ORDER BY user_id"),
+            labelled_items: text("SELECT item FROM {S}.labels WHERE tenant = $1 AND categories IS NOT NULL ORDER BY item"),
+            clear_totals: text("DELETE FROM {S}.totals WHERE tenant = $1"),
+            count_again: text(
+                "INSERT INTO {S}.totals (tenant, item, hour, count, weight) SELECT tenant, item, hour, count(*), \
+                 sum(weight)::bigint FROM {S}.counted WHERE tenant = $1 GROUP BY tenant, item, hour",
             ),
             // Of these tables, which are partitions already.
             months: text(

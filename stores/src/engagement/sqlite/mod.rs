@@ -3,6 +3,7 @@
 //! Weights are added as whole numbers of steps, so that no order of events changes a bit. An event's row in `counted` and its
 //! part of a total are written in one transaction, or not at all.
 
+mod jobs;
 mod read;
 mod schema;
 mod write;
@@ -32,6 +33,11 @@ impl SqliteEngagement {
     /// Tidies up before the end of the process. Not needed for safety.
     pub async fn close(&self) {
         self.db.close().await;
+    }
+
+    /// Writes the file anew, so that nothing is left in it of what was deleted.
+    pub async fn compact(&self) -> StoreResult<()> {
+        self.db.compact().await
     }
 }
 

@@ -4,8 +4,12 @@
 
 use crate::sqlite::Schema;
 
-pub(super) const SCHEMA: Schema =
-    Schema { store: "engagement", application_id: 0x6e63_656e, migrations: &[VERSION_1], cache_kib: (16 * 1024, 4 * 1024) };
+pub(super) const SCHEMA: Schema = Schema {
+    store: "engagement",
+    application_id: 0x6e63_656e,
+    migrations: &[VERSION_1, VERSION_2],
+    cache_kib: (16 * 1024, 4 * 1024),
+};
 
 const VERSION_1: &str = "
 CREATE TABLE tenants (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, half_life REAL, share REAL) STRICT;
@@ -18,4 +22,11 @@ CREATE TABLE totals (item INTEGER NOT NULL, hour INTEGER NOT NULL, count INTEGER
   PRIMARY KEY (item, hour)) STRICT, WITHOUT ROWID;
 CREATE TABLE labels (item INTEGER NOT NULL, category TEXT NOT NULL, PRIMARY KEY (item, category)) STRICT, WITHOUT ROWID;
 CREATE INDEX labels_by_category ON labels (category);
+";
+
+/// Since when the runs of jobs stand here.
+const VERSION_2: &str = "
+CREATE TABLE runs (id TEXT PRIMARY KEY, job TEXT NOT NULL, tenant TEXT, started INTEGER NOT NULL, finished INTEGER,
+  outcome TEXT NOT NULL, report TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX runs_by_start ON runs (started DESC, id);
 ";

@@ -35,6 +35,11 @@ impl SqliteGraph {
     pub async fn close(&self) {
         self.db.close().await;
     }
+
+    /// Writes the file anew, so that nothing is left in it of what was deleted.
+    pub async fn compact(&self) -> StoreResult<()> {
+        self.db.compact().await
+    }
 }
 
 /// Refuses what no order can be made of.

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::{
     COLLECTIONS,
-    documents::{ENGAGEMENT, ErasureDoc, KeyDoc, Vectors, hash},
+    documents::{ENGAGEMENT, ErasureDoc, KeyDoc, Vectors, hash, revision_field},
     keys, read,
 };
 use crate::{
@@ -171,4 +171,16 @@ async fn each<T>(
         }
     }
     Ok(())
+}
+
+/// Takes the vectors of a revision out of every event and item.
+pub(super) async fn drop_vectors(mongo: &Mongo, revision: &str) -> StoreResult<u64> {
+    let field = format!("v.{}", revision_field(revision));
+    let mut gone = 0;
+    for name in [COLLECTIONS.events, COLLECTIONS.items] {
+        let collection = mongo.write::<Document>(name).await?;
+        let without = doc! { "$unset": { &field: "" } };
+        gone += mongo.call(collection.update_many(doc! { &field: { "$exists": true } }, without)).await?.modified_count;
+    }
+    Ok(gone)
 }

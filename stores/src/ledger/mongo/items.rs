@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{
     COLLECTIONS, MongoLedger,
-    documents::{ItemDoc, hash, revision_field, vector_doc},
+    documents::{ItemDoc, binary, hash, revision_field, vector_doc},
     keys,
     load::{self, Loaded, Stored},
     stale,
@@ -82,6 +82,37 @@ async fn again(
     spread.extend(changed.iter().filter(|(_, c)| c.stale).map(|(i, _)| key(&part, *i)));
     let first = |i: &usize| part.slots.iter().position(|(_, item)| item == i).map(|at| batch.slots[places[at]].1);
     Ok(lost.iter().filter_map(first).collect())
+}
+
+/// Adds vectors to what is there with just this content: the filter names the hash, so no version is ever put back.
+pub(super) async fn add_vectors(mongo: &Mongo, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64> {
+    let field = format!("v.{}", revision_field(revision));
+    let (mut events, mut items, mut spread) = (Vec::new(), Vec::new(), Vec::new());
+    for append in made {
+        let Some(vector) = &append.vector else { continue };
+        let vector = serialize_to_bson(&vector_doc(revision, vector)).map_err(|e| mongo.error(ErrorKind::Invalid, e))?;
+        let hash = binary(&append.hash);
+        match &append.event {
+            Event::Message(m) => {
+                let tu = keys::owned(&m.tenant, m.user_id.as_str());
+                let key = keys::event(&m.tenant, m.user_id.as_str(), true, m.message_id.as_str());
+                let q = doc! { "_id": key, "tu": tu, "hash": hash, &field: { "$exists": false } };
+                events.push(doc! { "q": q, "u": { "$set": { &field: vector } } });
+            }
+            Event::Item(i) => {
+                let ti = keys::owned(&i.tenant, i.item_id.as_str());
+                let q = doc! { "_id": &ti, "hash": hash, &field: { "$exists": false } };
+                items.push(doc! { "q": q, "u": { "$set": { &field: vector }, "$inc": { "n": 1_i64 } } });
+                spread.push(ti);
+            }
+            Event::Engagement(_) | Event::Erasure(_) => {}
+        }
+    }
+    let added = mongo.update(COLLECTIONS.events, events).await? + mongo.update(COLLECTIONS.items, items).await?;
+    if stale {
+        stale::mark_fans(mongo, &spread).await?;
+    }
+    Ok(added)
 }
 
 fn touches(change: &ItemChange<'_>) -> bool {

@@ -23,7 +23,8 @@ use nearcast_domain::{
     ItemId, StoreResult, Tenant, UserId,
     digest::Digest,
     ports::{
-        Append, Appended, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerRead, LedgerWrite, PairEvents,
+        Append, Appended, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerJobs, LedgerRead, LedgerWrite,
+        PairEvents,
     },
 };
 
@@ -168,7 +169,18 @@ impl LedgerWrite for MongoLedger {
         append::take_in(self, batch, revision).await
     }
 
+    async fn add_vectors(&self, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64> {
+        items::add_vectors(&self.mongo, made, revision, stale).await
+    }
+
     async fn clear_stale(&self, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()> {
         stale::clear(&self.mongo, marks).await
+    }
+}
+
+#[async_trait]
+impl LedgerJobs for MongoLedger {
+    async fn drop_vectors(&self, revision: &str) -> StoreResult<u64> {
+        facts::drop_vectors(&self.mongo, revision).await
     }
 }

@@ -83,7 +83,7 @@ pub(super) async fn spread(mongo: &Mongo, mut items: Vec<String>) -> StoreResult
 }
 
 /// Marks everyone who engaged with these items.
-async fn mark_fans(mongo: &Mongo, items: &[String]) -> StoreResult<()> {
+pub(super) async fn mark_fans(mongo: &Mongo, items: &[String]) -> StoreResult<()> {
     if items.is_empty() {
         return Ok(());
     }

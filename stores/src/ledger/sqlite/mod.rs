@@ -15,7 +15,8 @@ use nearcast_domain::{
     ItemId, StoreResult, Tenant, UserId,
     digest::Digest,
     ports::{
-        Append, Appended, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerRead, LedgerWrite, PairEvents,
+        Append, Appended, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerJobs, LedgerRead, LedgerWrite,
+        PairEvents,
     },
 };
 use sqlx::SqliteConnection;
@@ -37,6 +38,24 @@ impl SqliteLedger {
     /// Tidies up before the end of the process. Not needed for safety.
     pub async fn close(&self) {
         self.db.close().await;
+    }
+
+    /// Writes the file anew, so that nothing is left in it of what was deleted.
+    pub async fn compact(&self) -> StoreResult<()> {
+        self.db.compact().await
+    }
+
+    async fn drop_vectors_of(&self, name: &str) -> sqlx::Result<u64> {
+        let mut writer = self.db.writer().await;
+        let mut tx = begin(&mut writer).await?;
+        let mut gone = 0;
+        if let Some(key) = revision(&mut tx, name).await? {
+            for sql in ["DELETE FROM message_vectors WHERE revision = ?", "DELETE FROM item_vectors WHERE revision = ?"] {
+                gone += sqlx::query(sql).bind(key).execute(&mut *tx).await?.rows_affected();
+            }
+        }
+        tx.commit().await?;
+        Ok(gone)
     }
 
     async fn take_in(&self, appends: &[Append], revision: &str) -> sqlx::Result<Vec<Appended>> {
@@ -151,7 +170,19 @@ impl LedgerWrite for SqliteLedger {
         self.take_in(batch, revision).await.map_err(|e| self.db.error(e))
     }
 
+    async fn add_vectors(&self, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64> {
+        let mut writer = self.db.writer().await;
+        write::add_vectors(&mut writer, made, revision, stale).await.map_err(|e| self.db.error(e))
+    }
+
     async fn clear_stale(&self, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()> {
         self.unmark(marks).await.map_err(|e| self.db.error(e))
+    }
+}
+
+#[async_trait]
+impl LedgerJobs for SqliteLedger {
+    async fn drop_vectors(&self, revision: &str) -> StoreResult<u64> {
+        self.drop_vectors_of(revision).await.map_err(|e| self.db.error(e))
     }
 }

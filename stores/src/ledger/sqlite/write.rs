@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use nearcast_domain::{Event, Vector, digest::vector_bytes, event::ContentHash, taste::MESSAGE_KIND};
+use nearcast_domain::{Event, Vector, digest::vector_bytes, event::ContentHash, ports::Append, taste::MESSAGE_KIND};
 use sqlx::{Row, SqliteConnection};
 
 use super::load::{Keys, slot};
 use crate::{
     ledger::plan::{Batch, Erased, Plan},
     sqlite::{
+        begin,
         names::{self, Names},
         rows::{insert, json},
     },
@@ -184,18 +185,61 @@ async fn refuse(conn: &mut SqliteConnection, keys: &Keys, plan: &Plan<'_>) -> sq
 
 /// The number of a revision; it gets one where a vector is to be written under it.
 async fn revision_key(conn: &mut SqliteConnection, name: &str, plan: &Plan<'_>) -> sqlx::Result<i64> {
-    let known = super::revision(conn, name).await?;
     let vectors = plan.events.iter().any(|(_, v)| v.is_some())
         || !plan.late_vectors.is_empty()
         || plan.items.iter().any(|c| c.vector.is_some());
-    match known {
-        Some(key) => Ok(key),
-        None if vectors => {
-            let done = sqlx::query("INSERT INTO revisions (name) VALUES (?)").bind(name).execute(conn).await?;
-            Ok(done.last_insert_rowid())
-        }
-        None => Ok(0),
+    match vectors {
+        true => intern_revision(conn, name).await,
+        false => Ok(super::revision(conn, name).await?.unwrap_or(0)),
     }
+}
+
+async fn intern_revision(conn: &mut SqliteConnection, name: &str) -> sqlx::Result<i64> {
+    if let Some(known) = super::revision(conn, name).await? {
+        return Ok(known);
+    }
+    let done = sqlx::query("INSERT INTO revisions (name) VALUES (?)").bind(name).execute(conn).await?;
+    Ok(done.last_insert_rowid())
+}
+
+/// Adds vectors to what is there with just this content.
+pub(super) async fn add_vectors(
+    conn: &mut SqliteConnection,
+    made: &[Append],
+    revision: &str,
+    stale: bool,
+) -> sqlx::Result<u64> {
+    const MESSAGE: &str = "INSERT OR IGNORE INTO message_vectors (owner, revision, vector) SELECT m.key, ?, ? FROM tenants t \
+                           CROSS JOIN users u ON u.tenant = t.key CROSS JOIN messages m ON m.user = u.key \
+                           WHERE t.name = ? AND u.id = ? AND m.id = ? AND m.hash = ?";
+    const ITEM: &str = "INSERT OR IGNORE INTO item_vectors (owner, revision, vector) SELECT s.item, ?, ? FROM tenants t \
+                        CROSS JOIN items n ON n.tenant = t.key CROSS JOIN states s ON s.item = n.key \
+                        WHERE t.name = ? AND n.id = ? AND s.hash = ? RETURNING owner";
+    let mut tx = begin(conn).await?;
+    let key = intern_revision(&mut tx, revision).await?;
+    let (mut added, mut items) = (0, Vec::new());
+    for append in made {
+        let Some(vector) = append.vector.as_ref().map(|v| vector_bytes(v)) else { continue };
+        let hash = append.hash.to_vec();
+        match &append.event {
+            Event::Message(m) => {
+                let row = sqlx::query(MESSAGE).bind(key).bind(vector).bind(m.tenant.as_str()).bind(m.user_id.as_str());
+                added += row.bind(m.message_id.as_str()).bind(hash).execute(&mut *tx).await?.rows_affected();
+            }
+            Event::Item(i) => {
+                let row = sqlx::query_scalar(ITEM).bind(key).bind(vector).bind(i.tenant.as_str()).bind(i.item_id.as_str());
+                let owner: Option<i64> = row.bind(hash).fetch_optional(&mut *tx).await?;
+                added += u64::from(owner.is_some());
+                items.extend(owner);
+            }
+            Event::Engagement(_) | Event::Erasure(_) => {}
+        }
+    }
+    if stale {
+        mark_stale(&mut tx, &items).await?;
+    }
+    tx.commit().await?;
+    Ok(added)
 }
 
 async fn events(

@@ -25,6 +25,14 @@ const PART_BYTES: usize = 1 << 20;
 /// Keys are cut by their first 32 bits.
 const KEYS: u64 = 1 << 32;
 
+/// A row as it is read.
+pub(super) struct Row<'a> {
+    pub(super) tenant: &'a str,
+    pub(super) id: &'a str,
+    pub(super) vector: &'a [f32],
+    pub(super) labels: &'a [String],
+}
+
 impl Shared {
     pub(super) async fn add_to_digest(
         &self,
@@ -33,6 +41,12 @@ impl Shared {
         dimension: usize,
         digest: &mut Digest,
     ) -> StoreResult<()> {
+        let add = |r: Row<'_>| add_row(digest, r.tenant, collection, r.id, r.vector, r.labels.iter().map(String::as_str));
+        self.each_row(name, dimension, add).await
+    }
+
+    /// Hands every row of a collection on, in no order.
+    pub(super) async fn each_row(&self, name: &str, dimension: usize, mut each: impl FnMut(Row<'_>)) -> StoreResult<()> {
         let part = (PART_BYTES / (4 * dimension + 256)).clamp(1, AT_MOST / 2) as u64;
         let rows = with_retries(self.config.retry, || self.count_of(name, Filter::all())).await?;
         let parts = (rows / part + 1).min(KEYS);
@@ -52,7 +66,7 @@ impl Shared {
             let (tenants, ids) = (texts(&fields, TENANT)?, texts(&fields, ID)?);
             let (labels, vectors) = (lists(&fields, LABELS)?, vectors(&fields)?);
             for i in 0..keys.len() {
-                add_row(digest, &tenants[i], collection, &ids[i], &vectors[i], labels[i].iter().map(String::as_str));
+                each(Row { tenant: &tenants[i], id: &ids[i], vector: &vectors[i], labels: &labels[i] });
             }
         }
         Ok(())

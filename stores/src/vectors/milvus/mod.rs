@@ -15,6 +15,7 @@ mod config;
 mod current;
 mod digest;
 mod filter;
+mod jobs;
 mod link;
 mod names;
 mod read;
@@ -40,6 +41,8 @@ use names::Names;
 pub struct MilvusIndex {
     shared: Arc<Shared>,
     consistency: MilvusConsistency,
+    /// Reads are of this revision, not of the current one.
+    pinned: Option<Arc<str>>,
 }
 
 struct Shared {
@@ -49,6 +52,8 @@ struct Shared {
     current: Mutex<Cached>,
     /// The dimensions of revisions whose collections were seen complete.
     made: Mutex<HashMap<String, usize>>,
+    /// The dimensions of revisions that are read by name: a revision's never changes.
+    dimensions: Mutex<HashMap<String, usize>>,
     /// One task of a process makes collections at a time.
     making: tokio::sync::Mutex<()>,
 }
@@ -66,15 +71,16 @@ impl MilvusIndex {
             link: Link::new(config.clone()),
             current: Mutex::default(),
             made: Mutex::default(),
+            dimensions: Mutex::default(),
             making: tokio::sync::Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared), consistency: config.consistency })
+        Ok(Self { shared: Arc::new(shared), consistency: config.consistency, pinned: None })
     }
 
     /// The same index, on the same connection, whose searches see as much as `consistency` says.
     #[must_use]
     pub fn with_consistency(&self, consistency: MilvusConsistency) -> Self {
-        Self { shared: self.shared.clone(), consistency }
+        Self { consistency, ..self.clone() }
     }
 
     /// Checks that the server is there and new enough, and makes good what an interrupted switch left of the aliases that others

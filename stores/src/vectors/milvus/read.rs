@@ -105,9 +105,26 @@ struct FoundRow {
 }
 
 impl MilvusIndex {
-    /// The current revision and the name of its collection.
+    /// The pinned revision, or whatever `current` says.
+    async fn read_in<'a, F>(&'a self, current: impl FnOnce(&'a Shared) -> F) -> StoreResult<Option<Current>>
+    where
+        F: Future<Output = StoreResult<Option<Current>>>,
+    {
+        let Some(pinned) = &self.pinned else { return current(&self.shared).await };
+        let dimensions = || self.shared.dimensions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut dimension = dimensions().get(&**pinned).copied();
+        if dimension.is_none() {
+            dimension = self.shared.dimension(pinned).await?;
+            if let Some(found) = dimension {
+                dimensions().insert(pinned.to_string(), found);
+            }
+        }
+        Ok(Some(Current { revision: pinned.to_string(), dimension }))
+    }
+
+    /// The revision that is read and the name of its collection.
     async fn now(&self, collection: Collection) -> StoreResult<Option<(Current, String)>> {
-        let Some(current) = self.shared.current().await? else { return Ok(None) };
+        let Some(current) = self.read_in(|s| s.current()).await? else { return Ok(None) };
         let name = self.shared.names.rows(collection, &current.revision);
         Ok(Some((current, name)))
     }
@@ -156,7 +173,9 @@ impl MilvusIndex {
 #[async_trait]
 impl VectorRead for MilvusIndex {
     async fn revision(&self) -> StoreResult<Option<String>> {
-        Ok(self.shared.read_current().await?.map(|c| c.revision))
+        // Asked even where the answer is known: health checks count on it.
+        let current = self.shared.read_current().await?;
+        Ok(self.pinned.as_deref().map(str::to_owned).or(current.map(|c| c.revision)))
     }
 
     async fn get(&self, tenant: &Tenant, collection: Collection, ids: &[String]) -> StoreResult<Vec<Option<Vector>>> {
@@ -197,7 +216,7 @@ impl VectorRead for MilvusIndex {
 
     async fn digest(&self) -> StoreResult<Digest> {
         let mut digest = Digest::default();
-        if let Some(Current { revision, dimension: Some(dimension) }) = self.shared.read_current().await? {
+        if let Some(Current { revision, dimension: Some(dimension) }) = self.read_in(|s| s.read_current()).await? {
             for collection in Collection::ALL {
                 let name = self.shared.names.rows(collection, &revision);
                 self.shared.add_to_digest(collection, &name, dimension, &mut digest).await?;
