@@ -12,7 +12,7 @@ pub mod recommend;
 mod stores;
 
 pub use config::{ConfigError, ServeConfig};
-pub use http::{router, serve};
+pub use http::{Doors, Finished, Tls, doors, serve, serve_tls};
 pub use memory::{Freshness, Memory};
 pub use recommend::{Query, Recommender, Session};
 pub use stores::Stores;

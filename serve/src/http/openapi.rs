@@ -29,7 +29,7 @@ use super::{events, health, items, metrics, recommendations, status, users};
         status::status,
         health::live,
         health::ready,
-        metrics::metrics,
+        metrics::metrics_for_operators,
         openapi,
         super::docs::docs,
     ),

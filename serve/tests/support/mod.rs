@@ -15,7 +15,8 @@ use std::{
 use nearcast_domain::{ErrorKind, StoreError, StoreResult, ports::Unguarded, testing::embedder::WordEmbedder};
 use nearcast_serve::{Memory, Stores};
 
-pub use calls::Caller;
+#[allow(unused_imports)]
+pub use calls::{Answered, Caller};
 pub use world::World;
 
 /// The stores that can fail, by name.
