@@ -111,3 +111,71 @@ fn nanos(at: SystemTime) -> u128 {
 fn text(key: &str, value: &str) -> Value {
     json!({"key":key,"value":{"stringValue":value}})
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    /// One call of a collector: its body.
+    fn collector() -> (String, std::thread::JoinHandle<Value>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+        let call = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut text, mut buffer) = (Vec::new(), [0; 4_096]);
+            loop {
+                let n = stream.read(&mut buffer).unwrap();
+                text.extend_from_slice(&buffer[..n]);
+                let whole = String::from_utf8_lossy(&text).into_owned();
+                if let Some((head, body)) = whole.split_once("\r\n\r\n")
+                    && let Ok(body) = serde_json::from_str(body)
+                {
+                    assert!(head.starts_with("POST /v1/traces HTTP/1.1") && head.to_lowercase().contains("application/json"));
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+                    return body;
+                }
+            }
+        });
+        (endpoint, call)
+    }
+
+    #[tokio::test]
+    async fn a_collector_is_told_of_requests_and_their_parts() {
+        let (endpoint, call) = collector();
+        let (to, from) = mpsc::channel(8);
+        let part = |name, source, ok| nearcast_serve::recommend::stages::Part {
+            name,
+            source,
+            begun: Duration::from_millis(1),
+            took: Duration::from_millis(2),
+            ok,
+        };
+        let one = Finished {
+            trace: 7,
+            span: 9,
+            parent: Some(5),
+            began: UNIX_EPOCH + Duration::from_secs(1),
+            took: Duration::from_millis(4),
+            route: "/recommendations/{user}",
+            method: "GET",
+            status: 200,
+            parts: vec![part("sources", false, true), part("graph", true, false)],
+        };
+        to.send(one).await.unwrap();
+        let stop = CancellationToken::new();
+        let config = TraceConfig { endpoint: Some(endpoint), ..TraceConfig::default() };
+        let sending = tokio::spawn(send(config, from, stop.clone()));
+        let body = tokio::task::spawn_blocking(move || call.join().unwrap()).await.unwrap();
+        stop.cancel();
+        sending.await.unwrap();
+        let spans = &body["resourceSpans"][0]["scopeSpans"][0]["spans"];
+        assert_eq!(spans.as_array().unwrap().len(), 3);
+        assert_eq!(spans[0]["name"], "GET /recommendations/{user}");
+        assert_eq!((&spans[0]["traceId"], &spans[0]["parentSpanId"]), (&json!(format!("{:032x}", 7)), &json!(format!("{:016x}", 5))));
+        assert_eq!((&spans[0]["startTimeUnixNano"], &spans[0]["endTimeUnixNano"]), (&json!("1000000000"), &json!("1004000000")));
+        assert_eq!(spans[2]["parentSpanId"], spans[1]["spanId"], "a source lies within its stage");
+        assert_eq!(spans[2]["status"]["code"], 2);
+    }
+}
