@@ -130,9 +130,10 @@ fn mounted(options: &str, at: &Path, program: &mut Command) -> Option<Output> {
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &script, "sh"]).arg(program.get_program()).args(program.get_args());
     for (key, value) in program.get_envs() {
-        if let Some(value) = value {
-            command.env(key, value);
-        }
+        match value {
+            Some(value) => command.env(key, value),
+            None => command.env_remove(key),
+        };
     }
     Some(command.stdin(Stdio::null()).output().unwrap())
 }

@@ -15,10 +15,10 @@ use support::{
 
 /// How long a run may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// How many of the films' events are told, unless NEARCAST_FILMS says otherwise: FerretDB and milvus-lite are slow.
-const FILMS: usize = 10_500;
+/// How many of the films' events are told, unless NEARCAST_FILMS says otherwise.
+const FILMS: usize = 60_000;
 /// How often a worker is killed, unless NEARCAST_KILLS says otherwise.
-const KILLS: usize = 6;
+const KILLS: usize = 20;
 
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |n| n.parse().unwrap())

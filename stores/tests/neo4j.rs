@@ -359,7 +359,7 @@ async fn no_answer_goes_to_another_question() {
 
 fn through(config: &Neo4jConfig, proxy: &Proxy) -> Neo4jConfig {
     let uri = Address::new(format!("bolt://{}", proxy.address));
-    Neo4jConfig { uri, connect_timeout_ms: 1_000, call_timeout_ms: 1_500, ..config.clone() }
+    Neo4jConfig { uri, connect_timeout_ms: 1_000, call_timeout_ms: 4_000, ..config.clone() }
 }
 
 /// No call takes longer than this, whatever happens to the server.

@@ -139,11 +139,24 @@ impl Stack {
         producer.flush(Duration::from_secs(60)).unwrap();
     }
 
-    /// Starts or stops one server of the stack: `kafka`, `postgres`, `ferretdb`, `neo4j`, `redis`, `milvus`.
-    pub fn server(action: &str, name: &str) {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("infra/local").join(action);
-        let out = Command::new(script).arg(name).output().unwrap();
-        assert!(out.status.success(), "{action} {name}: {}", String::from_utf8_lossy(&out.stderr));
+    /// Whether the servers are those that `infra/local/up` starts, so that they may be ended and started. Under CI they must be.
+    pub fn ours() -> bool {
+        let printed = Self::script("env", &[]).output().unwrap();
+        let ours = String::from_utf8_lossy(&printed.stdout).contains(&address("NEARCAST__KAFKA__BROKERS").unwrap_or_default());
+        assert!(ours || std::env::var("CI").as_deref() != Ok("true"), "CI must run on the servers of infra/local/up");
+        ours
+    }
+
+    /// Starts (`up`) or ends (`down`) servers: `kafka`, `postgres`, `ferretdb`, `neo4j`, `redis`, `milvus`.
+    pub fn server(action: &str, names: &[&str]) {
+        let out = Self::script(action, names).output().unwrap();
+        assert!(out.status.success(), "{action} {names:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    fn script(name: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("infra/local").join(name));
+        command.args(args).stdin(Stdio::null());
+        command
     }
 
     /// The name that all of this test's things begin with.
