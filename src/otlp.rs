@@ -173,8 +173,14 @@ mod tests {
         let spans = &body["resourceSpans"][0]["scopeSpans"][0]["spans"];
         assert_eq!(spans.as_array().unwrap().len(), 3);
         assert_eq!(spans[0]["name"], "GET /recommendations/{user}");
-        assert_eq!((&spans[0]["traceId"], &spans[0]["parentSpanId"]), (&json!(format!("{:032x}", 7)), &json!(format!("{:016x}", 5))));
-        assert_eq!((&spans[0]["startTimeUnixNano"], &spans[0]["endTimeUnixNano"]), (&json!("1000000000"), &json!("1004000000")));
+        assert_eq!(
+            (&spans[0]["traceId"], &spans[0]["parentSpanId"]),
+            (&json!(format!("{:032x}", 7)), &json!(format!("{:016x}", 5)))
+        );
+        assert_eq!(
+            (&spans[0]["startTimeUnixNano"], &spans[0]["endTimeUnixNano"]),
+            (&json!("1000000000"), &json!("1004000000"))
+        );
         assert_eq!(spans[2]["parentSpanId"], spans[1]["spanId"], "a source lies within its stage");
         assert_eq!(spans[2]["status"]["code"], 2);
     }

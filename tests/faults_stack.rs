@@ -85,7 +85,14 @@ impl Matrix {
     }
 
     fn serve(&self) -> (Running, u16) {
-        self.stack.serve(&self.dir.path().join("serve.log"))
+        let (process, port) = self.stack.serve(&self.dir.path().join("serve.log"));
+        // Some seconds at most, whatever is away.
+        let until = Instant::now() + WHOLE_AGAIN;
+        while get(port, "/health/ready").unwrap().0 != 200 {
+            assert!(Instant::now() < until, "not ready");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        (process, port)
     }
 
     fn set(&self, stores: &[&str], fault: Fault) {

@@ -326,7 +326,7 @@ impl Default for Limits {
             body_timeout_ms: 30_000,
             header_timeout_ms: 10_000,
             in_flight: 1_024,
-            linger_ms: 500,
+            linger_ms: 1_000,
             drain_ms: 10_000,
         }
     }

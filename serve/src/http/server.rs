@@ -56,6 +56,8 @@ impl Drop for Open {
 /// How long to wait when no connection can be accepted (out of file handles).
 const BREATHE: Duration = Duration::from_millis(50);
 
+/// How long the first request of a new connection is waited for at the end.
+const FIRST: Duration = Duration::from_secs(1);
 /// How often the certificate's files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -154,7 +156,8 @@ impl Door {
     fn take(&self, stream: TcpStream, peer: IpAddr) {
         // Small answers must not wait for more to come; where it cannot be set, they do.
         let _ = stream.set_nodelay(true);
-        let service = Arriving { inner: TowerToHyperService::new(self.router.clone()), peer, closing: self.closing.clone() };
+        let (closing, asked) = (self.closing.clone(), Arc::default());
+        let service = Arriving { inner: TowerToHyperService::new(self.router.clone()), peer, closing, asked };
         let (limits, tls) = (self.limits, self.tls.as_ref().map(|t| t.acceptor()));
         let (ending, cut) = (self.ending.clone(), self.cut.clone());
         let open = Open::new();
@@ -184,6 +187,8 @@ struct Arriving {
     inner: TowerToHyperService<Router>,
     peer: IpAddr,
     closing: Arc<AtomicBool>,
+    /// Whether there was a request on the connection.
+    asked: Arc<AtomicBool>,
 }
 
 impl Service<Request<Incoming>> for Arriving {
@@ -193,6 +198,7 @@ impl Service<Request<Incoming>> for Arriving {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let closing = self.closing.load(Ordering::Relaxed);
+        self.asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Arrived { at: Instant::now(), peer: Some(self.peer), closing });
         self.inner.call(request)
     }
@@ -202,6 +208,7 @@ async fn connection<S>(stream: S, service: Arriving, limits: Limits, ending: Can
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let asked = service.asked.clone();
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -211,6 +218,13 @@ where
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = ending.cancelled() => {
+            // Whoever connected a moment ago is about to ask: closed now, their request would meet a closed connection.
+            let until = Instant::now() + FIRST;
+            while !asked.load(Ordering::Relaxed) && Instant::now() < until {
+                if timeout(BREATHE, connection.as_mut()).await.is_ok() {
+                    return;
+                }
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
