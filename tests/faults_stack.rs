@@ -138,12 +138,15 @@ impl Matrix {
         let shows = |names: &BTreeSet<String>| {
             stores.iter().filter(|s| !asked_of_memory(s)).all(|s| named(s).iter().any(|n| names.contains(*n)))
         };
-        for round in 0.. {
+        // What rises counts as known for a while after it was read, longer where reading took long.
+        let begun = Instant::now();
+        loop {
             names.extend(self.asks(port, ASKED, &what));
             if shows(&names) {
                 break;
             }
-            assert!(round < 10, "{what}: only {names:?} named");
+            assert!(begun.elapsed() < WHOLE_AGAIN, "{what}: only {names:?} named");
+            std::thread::sleep(Duration::from_millis(50));
         }
         self.set(stores, Fault::None);
         self.whole(port, &what)
