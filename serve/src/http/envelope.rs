@@ -123,6 +123,7 @@ pub async fn envelope(State(app): State<Arc<App>>, matched: Option<MatchedPath>,
     if let Some((cors, origin)) = origin {
         cors.mark(headers, origin);
     }
+    app.pressure.ended();
     app.requests.ended(route, method, status, took, recommends && status != 503);
     response
 }
