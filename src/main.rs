@@ -9,6 +9,7 @@ mod data_dir;
 mod demo;
 mod jobs;
 mod models;
+mod otlp;
 mod progress;
 mod shutdown;
 mod telemetry;

@@ -4,6 +4,7 @@
 
 mod client;
 mod data;
+mod load;
 mod program;
 mod speed;
 
@@ -26,6 +27,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Load of every kind beside a bare HTTP server, with a report as HTML and JSON.
+    Load(load::LoadArgs),
+    /// The bare HTTP server itself.
+    #[command(hide = true)]
+    Hello {
+        /// Its port.
+        port: u16,
+    },
     /// Import, answers, freshness and memory on the MovieLens events.
     Speed {
         /// Requests a connection.
@@ -42,9 +51,14 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    if let Command::Hello { port } = cli.command {
+        return program::hello(port);
+    }
     let program = program::find(cli.program)?;
     let data = data::find(cli.data)?;
     match cli.command {
+        Command::Load(args) => load::run(program, data, &args),
+        Command::Hello { .. } => Ok(()),
         Command::Speed { requests, connections, events } => speed::run(&program, &data, requests, connections, events),
     }
 }

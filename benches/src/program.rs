@@ -26,7 +26,7 @@ pub fn find(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 /// Runs to the end, and says how long it took.
 pub fn run(program: &Path, data_dir: &Path, args: &[&str]) -> anyhow::Result<Duration> {
     let begun = Instant::now();
-    let out = Command::new(program).args(args).arg("--data-dir").arg(data_dir).stdin(Stdio::null()).output()?;
+    let out = embedded(&mut Command::new(program)).args(args).arg("--data-dir").arg(data_dir).stdin(Stdio::null()).output()?;
     ensure!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
     Ok(begun.elapsed())
 }
@@ -39,27 +39,65 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `run` and waits until it is ready.
+    /// Starts `run` on embedded stores and waits until it is ready.
     pub fn start(program: &Path, data_dir: &Path) -> anyhow::Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = Command::new(program);
+        Self::begin(embedded(&mut command).args(["run", "--data-dir"]).arg(data_dir))
+    }
+
+    /// The same on these cores alone.
+    pub fn start_on(program: &Path, data_dir: &Path, cores: &str) -> anyhow::Result<Self> {
+        let mut command = Command::new("taskset");
+        Self::begin(embedded(&mut command).args(["-c", cores]).arg(program).args(["run", "--data-dir"]).arg(data_dir))
+    }
+
+    /// Starts a role with exactly these variables.
+    pub fn start_in(program: &Path, role: &str, env: &[(String, String)]) -> anyhow::Result<Self> {
+        let mut command = Command::new(program);
+        Self::begin(embedded(&mut command).arg(role).envs(env.iter().cloned()))
+    }
+
+    /// A bare HTTP server in a process of its own.
+    pub fn hello() -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let child = Command::new(std::env::current_exe()?).arg("hello").arg(port.to_string()).stdin(Stdio::null()).spawn()?;
+        Self { child, port }.ready("/")
+    }
+
+    fn begin(command: &mut Command) -> anyhow::Result<Self> {
+        let port = free_port()?;
         let listen = format!("127.0.0.1:{port}");
-        let child = Command::new(program)
-            .args(["run", "--log", "warn", "--listen", &listen, "--data-dir"])
-            .arg(data_dir)
+        let child = command
+            .args(["--log", "error", "--listen", &listen])
             .stdin(Stdio::null())
             .spawn()
             .context("starting the server")?;
-        let server = Self { child, port };
+        Self { child, port }.ready("/health/ready")
+    }
+
+    fn ready(self, path: &str) -> anyhow::Result<Self> {
         let until = Instant::now() + Duration::from_secs(60);
         while Instant::now() < until {
-            if let Ok(mut client) = Client::connect(port)
-                && client.get("/health/ready").is_ok_and(|a| a.status == 200)
+            if let Ok(mut client) = Client::connect(self.port)
+                && client.get(path).is_ok_and(|a| a.status == 200)
             {
-                return Ok(server);
+                return Ok(self);
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         bail!("the server is not ready after a minute")
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> anyhow::Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+
+    /// A figure without labels.
+    pub fn figure(&self, name: &str) -> anyhow::Result<f64> {
+        let text = String::from_utf8(Client::connect(self.port)?.get("/metrics")?.body)?;
+        let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.context("no such figure")?.trim().parse()?)
     }
 
     /// Resident memory in megabytes: now, and at its highest.
@@ -78,4 +116,34 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Stores that the environment names are for who asks for them.
+fn embedded(command: &mut Command) -> &mut Command {
+    for (variable, _) in std::env::vars().filter(|(v, _)| v.starts_with("NEARCAST__") && !v.starts_with("NEARCAST__MODEL")) {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Keeps this thread, and those that it starts from now on, to these cores.
+pub fn pin(cores: &str) -> anyhow::Result<()> {
+    let me = std::process::id().to_string();
+    let out = Command::new("taskset").args(["-cp", cores, &me]).output().context("taskset of util-linux is needed")?;
+    ensure!(out.status.success(), "taskset: {}", String::from_utf8_lossy(&out.stderr));
+    Ok(())
+}
+
+/// Answers `hello` until the process ends.
+pub fn hello(port: u16) -> anyhow::Result<()> {
+    use axum::{Router, routing::get};
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+        Ok(axum::serve(listener, Router::new().route("/", get(|| async { "hello" }))).await?)
+    })
 }

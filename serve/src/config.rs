@@ -2,10 +2,15 @@
 //!
 //! Holds no secrets: API keys stand here as their SHA-256 only.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+mod edge;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use nearcast_domain::{Tenant, candidate::Source};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use edge::Network;
+pub use edge::{CorsConfig, ProxyConfig, RequestLog, TlsFiles, TraceConfig};
 
 /// The largest `k` that a caller may ask for.
 pub const MAX_K: usize = 100;
@@ -45,7 +50,7 @@ pub struct ServeConfig {
     /// Bounds on what callers send.
     pub limits: Limits,
     /// Where what rises and what is new is written down from time to time, for an instance that starts while every store is away.
-    /// Without it nothing is.
+    /// Where it is not set: in the data directory, if there is one.
     pub snapshot_file: Option<PathBuf>,
     /// API keys: the lower-case hexadecimal SHA-256 of a key, and the tenant it belongs to. Without any, calls need none.
     pub api_keys: BTreeMap<String, String>,
@@ -55,6 +60,18 @@ pub struct ServeConfig {
     pub keys_file: Option<PathBuf>,
     /// How often a tenant may call, whatever keys it has.
     pub tenant_quota: Quota,
+    /// A second address, for operators alone: `/metrics` and `/status` are then answered there and no longer at the first.
+    pub admin_listen: Option<SocketAddr>,
+    /// TLS at the API's own address.
+    pub tls: TlsFiles,
+    /// Proxies in front.
+    pub proxy: ProxyConfig,
+    /// Pages of other origins.
+    pub cors: CorsConfig,
+    /// What is logged of requests.
+    pub log: RequestLog,
+    /// Traces of requests.
+    pub traces: TraceConfig,
 }
 
 /// What a key may do.
@@ -227,7 +244,9 @@ pub struct Limits {
     pub header_timeout_ms: u64,
     /// Requests under way at once; more are turned away with 503.
     pub in_flight: usize,
-    /// How long open requests may take to end after shutdown began, in milliseconds.
+    /// How long requests are still taken after shutdown began, in milliseconds: each answer then ends its connection.
+    pub linger_ms: u64,
+    /// How long open requests may take to end after that, in milliseconds.
     pub drain_ms: u64,
 }
 
@@ -248,6 +267,12 @@ impl Default for ServeConfig {
             keys: Vec::new(),
             keys_file: None,
             tenant_quota: Quota::default(),
+            admin_listen: None,
+            tls: TlsFiles::default(),
+            proxy: ProxyConfig::default(),
+            cors: CorsConfig::default(),
+            log: RequestLog::default(),
+            traces: TraceConfig::default(),
         }
     }
 }
@@ -304,6 +329,7 @@ impl Default for Limits {
             body_timeout_ms: 30_000,
             header_timeout_ms: 10_000,
             in_flight: 1_024,
+            linger_ms: 1_000,
             drain_ms: 10_000,
         }
     }
@@ -382,6 +408,7 @@ impl ServeConfig {
         within("limits.body_timeout_ms", l.body_timeout_ms, 100, 3_600_000)?;
         within("limits.header_timeout_ms", l.header_timeout_ms, 100, 3_600_000)?;
         within("limits.in_flight", l.in_flight as u64, 1, 1_000_000)?;
+        within("limits.linger_ms", l.linger_ms, 0, 600_000)?;
         within("limits.drain_ms", l.drain_ms, 0, 3_600_000)?;
         for (n, key) in self.keys.iter().enumerate() {
             key.validate().map_err(|e| error(&format!("keys[{n}]"), &e))?;
@@ -395,7 +422,17 @@ impl ServeConfig {
             }
             Tenant::parse(tenant).map_err(|e| error("api_keys", &format!("the tenant of a key {e}")))?;
         }
-        Ok(())
+        self.tls.validate()?;
+        self.proxy.validate()?;
+        self.cors.validate()?;
+        self.log.validate()?;
+        self.traces.validate()
+    }
+
+    /// Everything that changes an answer, as text: answers that were made under another are not given.
+    pub(crate) fn answering(&self) -> String {
+        let what = (&self.weights, &self.sources, self.diversity, self.recommend_engaged);
+        serde_json::to_string(&what).unwrap_or_default()
     }
 }
 

@@ -18,6 +18,8 @@ use nearcast_domain::{
     ports::{Breaker, StoreState},
 };
 
+use crate::recommend::stages::Stage;
+
 /// Seconds: from a cache hit to the longest budget, close around the targets.
 const BOUNDS: [f64; 17] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 1.0, 10.0];
@@ -63,6 +65,7 @@ pub struct Figures {
     sources: [Times; Source::ALL.len()],
     failed: [AtomicU64; Source::ALL.len()],
     cache: [AtomicU64; 3],
+    stages: [Times; Stage::ALL.len()],
 }
 
 impl Figures {
@@ -70,6 +73,11 @@ impl Figures {
     pub fn source(&self, source: Source, took: Duration, answered: bool) {
         self.sources[source as usize].add(took);
         self.failed[source as usize].fetch_add(u64::from(!answered), Relaxed);
+    }
+
+    /// A stage took so long.
+    pub fn stage(&self, stage: Stage, took: Duration) {
+        self.stages[stage as usize].add(took);
     }
 
     /// An answer from the cache.
@@ -96,6 +104,11 @@ impl Figures {
                 "nearcast_source_duration_seconds",
                 &format!("source=\"{}\"", source.name()),
             );
+        }
+        head(out, "nearcast_stage_duration_seconds", "histogram", "Time that a stage of an answer took.");
+        for stage in Stage::ALL {
+            let labels = format!("stage=\"{}\"", stage.name());
+            self.stages[stage as usize].write(out, "nearcast_stage_duration_seconds", &labels);
         }
         head(out, "nearcast_source_errors_total", "counter", "Requests in which a source gave nothing in time.");
         for source in Source::ALL {

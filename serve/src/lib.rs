@@ -12,7 +12,7 @@ pub mod recommend;
 mod stores;
 
 pub use config::{ConfigError, ServeConfig};
-pub use http::{Turn, router, router_that_turns, serve};
+pub use http::{Doors, Finished, Tls, Turn, doors, doors_that_turn, serve, serve_tls};
 pub use memory::{Freshness, Memory};
 pub use recommend::{Query, Recommender, Session};
 pub use stores::Stores;

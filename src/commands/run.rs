@@ -33,6 +33,8 @@ impl Roles {
     pub const SERVE: Self = Self { ingest: false };
 }
 
+/// What rose and what was new, in the data directory: for a start while the stores are away.
+const LAST_RESORT: &str = "last_resort.json";
 /// How long the worker rests after a store refused it for good.
 const REST: Duration = Duration::from_secs(5);
 /// And at first after one that may pass.
@@ -64,13 +66,34 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Serves until `cancel`; then drains the API, then the worker, then closes the stores.
 pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: CancellationToken) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
-    let (stores, config) = (app.serve_stores(), app.config.serve.clone());
-    let router = nearcast_serve::router_that_turns(stores, config, cancel.clone(), &tasks, app.turns())?;
+    let mut config = app.config.serve.clone();
+    if config.snapshot_file.is_none() && app.dir.is_some() {
+        config.snapshot_file = Some(app.config.data_dir.join(LAST_RESORT));
+    }
+    let limits = config.limits;
+    let tls = nearcast_serve::Tls::load(&config.tls)?;
+    let inside = match config.admin_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let endpoint = config.traces.clone();
+    let doors = nearcast_serve::doors_that_turn(app.serve_stores(), config, cancel.clone(), &tasks, app.turns())?;
+    if let Some(finished) = doors.traces {
+        tasks.spawn(crate::otlp::send(endpoint, finished, cancel.clone()));
+    }
     let background = cancel.child_token();
     // The worker outlives the API: it finishes what the last requests brought.
     let working = CancellationToken::new();
     let api = async {
-        let served = nearcast_serve::serve(listener, router, app.config.serve.limits, cancel.clone()).await;
+        let served = match inside.zip(doors.operators) {
+            None => nearcast_serve::serve_tls(listener, doors.api, limits, tls, cancel.clone()).await,
+            Some((inside, operators)) => {
+                let outside = nearcast_serve::serve_tls(listener, doors.api, limits, tls, cancel.clone());
+                let inside = nearcast_serve::serve(inside, operators, limits, cancel.clone());
+                let (outside, inside) = tokio::join!(outside, inside);
+                outside.and(inside)
+            }
+        };
         cancel.cancel();
         working.cancel();
         served.context("serving")

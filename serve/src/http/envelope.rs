@@ -1,29 +1,29 @@
 //! What every request goes through, whatever it asks: an id, a bound on how many run at once, figures, one line in the
 //! log, and an answer even when the program is at fault.
 //!
-//! Logs the route's pattern, never a path, a query or a body: those name people.
+//! Logs the route's pattern, never a path, a query or a body: those name people. Where it is configured, the path and the caller's
+//! address, too.
 
-use std::{
-    convert::Infallible,
-    hash::{BuildHasher, RandomState},
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
-use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{App, problem::Problem, server::open_connections};
+use super::{
+    App,
+    arrival::Arrived,
+    chance,
+    finish::{Wishes, finish},
+    problem::Problem,
+    server::open_connections,
+    watch::Watched,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id of a request that is taken over from a caller.
@@ -49,26 +49,14 @@ const ROUTES: [(&str, bool); 17] = [
     ("/", false),
 ];
 
-/// When the head of a request was there: its budget counts from then.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrived(pub Instant);
-
-impl<S: Sync> FromRequestParts<S> for Arrived {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get().copied().unwrap_or_else(|| Self(Instant::now())))
-    }
-}
-
 /// Wraps every route.
 pub async fn envelope(State(app): State<Arc<App>>, matched: Option<MatchedPath>, mut request: Request, next: Next) -> Response {
     // The connection says when the head was there; without one it is there now.
-    let begun = match request.extensions().get::<Arrived>() {
-        Some(arrived) => arrived.0,
+    let arrived = match request.extensions().get::<Arrived>() {
+        Some(arrived) => *arrived,
         None => {
-            let now = Instant::now();
-            request.extensions_mut().insert(Arrived(now));
+            let now = Arrived::now();
+            request.extensions_mut().insert(now);
             now
         }
     };
@@ -79,9 +67,25 @@ pub async fn envelope(State(app): State<Arc<App>>, matched: Option<MatchedPath>,
         Some(m) => ROUTES.iter().find(|(r, _)| *r == m.as_str()).copied().unwrap_or(("/page", false)),
     };
     let method = method_label(request.method());
+    let wishes = Wishes::of(&request);
+    let watched = Watched::of(request.headers(), app.traces.as_ref(), arrived.at);
+    if let Some(watched) = &watched {
+        request.extensions_mut().insert(watched.parts.clone());
+    }
+    let who = app.lines.identity().then(|| {
+        (
+            request.uri().path().to_owned(),
+            arrived.caller(&app.proxies, request.headers()).map(|a| a.to_string()).unwrap_or_default(),
+        )
+    });
+    let origin = app.cors.as_ref().map(|cors| (cors, cors.allowed(request.headers())));
+    let preflight = origin.as_ref().and_then(|(cors, origin)| cors.preflight(&request, origin.as_ref()));
     let span = tracing::debug_span!("request", id = id.to_str().unwrap_or_default(), method, route);
     let logged = !span.is_disabled();
     let answer = async {
+        if let Some(preflight) = preflight {
+            return preflight;
+        }
         match always {
             true => caught(next.run(request)).await,
             false => match app.in_flight.try_acquire() {
@@ -90,14 +94,37 @@ pub async fn envelope(State(app): State<Arc<App>>, matched: Option<MatchedPath>,
             },
         }
     };
-    let mut response = if logged { answer.instrument(span.clone()).await } else { answer.await };
-    response.headers_mut().insert(REQUEST_ID, id);
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let (status, took) = (response.status().as_u16(), begun.elapsed());
-    if logged {
+    let response = if logged { answer.instrument(span.clone()).await } else { answer.await };
+    let recommends = route.starts_with("/recommendations");
+    // What is recommended anew never has the same tag; what was kept has its own already.
+    let mut response = finish(response, &wishes, always, !recommends).await;
+    let (status, took) = (response.status().as_u16(), arrived.at.elapsed());
+    let headers = response.headers_mut();
+    if let Some(watched) = watched {
+        watched.ended(headers, app.traces.as_ref(), (route, method, status), took);
+    }
+    if app.lines.wanted(status, took) {
+        let ms = took.as_secs_f64() * 1e3;
+        let (path, caller) = who.unwrap_or_default();
+        let id = id.to_str().unwrap_or_default();
+        if path.is_empty() {
+            tracing::info!(method, route, status, ms, id, "answered");
+        } else {
+            tracing::info!(method, route, status, ms, id, path, caller, "answered");
+        }
+    } else if logged {
         span.in_scope(|| tracing::debug!(status, ms = took.as_secs_f64() * 1e3, "answered"));
     }
-    app.requests.ended(route, method, status, took, route.starts_with("/recommendations") && status != 503);
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if arrived.closing {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some((cors, origin)) = origin {
+        cors.mark(headers, origin);
+    }
+    app.pressure.ended();
+    app.requests.ended(route, method, status, took, recommends && status != 503);
     response
 }
 
@@ -117,14 +144,12 @@ async fn caught(answer: impl Future<Output = Response>) -> Response {
 
 /// The caller's id of the request, where it has a sensible one, else a new one.
 fn request_id(request: &Request) -> HeaderValue {
-    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     let given = request.headers().get(REQUEST_ID);
     if let Some(id) = given.filter(|v| (1..=MAX_REQUEST_ID).contains(&v.len()) && v.to_str().is_ok()) {
         return id.clone();
     }
     let mut id = [0_u8; 16];
-    let mut n = SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut n = chance::number();
     for digit in id.iter_mut().rev() {
         *digit = b"0123456789abcdef"[(n & 15) as usize];
         n >>= 4;

@@ -38,6 +38,8 @@ pub struct Ready {
     ready: bool,
     /// Whether the process is about to stop.
     draining: bool,
+    /// Whether the process has just begun and rehearses its first answers: for some seconds at most.
+    warming: bool,
     /// Each store by name.
     #[schema(value_type = std::collections::BTreeMap<String, StoreHealth>)]
     stores: BTreeMap<&'static str, StoreHealth>,
@@ -81,7 +83,7 @@ pub async fn live() -> Json<Live> {
 
 /// Whether answers can be given
 ///
-/// True while any answer can be, also without some of the stores; false once the process is about to stop.
+/// True while any answer can be, also without some of the stores; false in the first seconds, and once the process is about to stop.
 #[utoipa::path(get, path = "/health/ready", tag = "operations",
     responses((status = 200, body = Ready), (status = 503, body = Ready)))]
 pub async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<(StatusCode, Json<Ready>), Problem> {
@@ -115,9 +117,10 @@ pub async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Result<(StatusCode,
             last_error: state.last_error.map(ErrorKind::label),
         });
     }
-    let draining = app.shutdown.is_cancelled();
-    let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    Ok((status, Json(Ready { ready: !draining, draining, stores })))
+    let (draining, warming) = (app.shutdown.is_cancelled(), app.recommender().is_warming());
+    let ready = !draining && !warming;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, Json(Ready { ready, draining, warming, stores })))
 }
 
 fn done<T>(result: StoreResult<T>) -> StoreResult<()> {

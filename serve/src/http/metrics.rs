@@ -12,7 +12,7 @@ use axum::{
 use metrics::describe_counter;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
-use super::App;
+use super::{App, params::Operator, problem::Problem};
 use crate::figures::write_stores;
 
 static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
@@ -26,14 +26,23 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new().install_recorder()?;
     describe_counter!("nearcast_degraded_total", "Answers in which something that was due is missing, by its name.");
     describe_counter!("nearcast_events_total", "Events that POST /events accepted or rejected.");
+    describe_counter!("nearcast_traces_dropped_total", "Traces that a collector did not take in time.");
     describe_counter!("nearcast_panics_total", "Requests that ended in a panic. Always 0, or there is a fault to report.");
     *installed = Some(handle.clone());
     Ok(handle)
 }
 
-/// What Prometheus reads.
+/// What Prometheus reads
+///
+/// Where keys are configured and operators have no address of their own, it needs a key of the role `admin`.
 #[utoipa::path(get, path = "/metrics", tag = "operations",
-    responses((status = 200, description = "Figures in Prometheus' text format", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "Figures in Prometheus' text format", body = String, content_type = "text/plain"),
+        (status = 401, body = Problem, content_type = "application/problem+json")))]
+pub async fn metrics_for_operators(_: Operator, app: State<Arc<App>>) -> Response {
+    metrics(app).await
+}
+
+/// The same at the operators' own address.
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     let mut out = String::new();
     if let Some(handle) = &app.metrics {

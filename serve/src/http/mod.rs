@@ -2,10 +2,14 @@
 //!
 //! Handlers translate; they decide nothing about recommending. Errors of stores never reach a caller in their own words.
 
+mod arrival;
 mod body;
+mod chance;
+mod cors;
 mod docs;
 mod envelope;
 mod events;
+mod finish;
 mod health;
 mod items;
 mod keys;
@@ -18,11 +22,13 @@ mod recommendations;
 mod server;
 mod shared;
 mod status;
+mod tls;
 mod turn;
 mod users;
+mod watch;
 mod why_not;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -32,20 +38,28 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use nearcast_domain::Tenant;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch as signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use openapi::document;
-pub use server::serve;
+pub use server::{serve, serve_tls};
+pub use tls::Tls;
 pub use turn::Turn;
+pub use watch::Finished;
 
 use self::{
+    cors::Cors,
     keys::{Bucket, Keys},
     pressure::Pressure,
     problem::Problem,
     turn::Live,
+    watch::{Lines, Traces},
 };
-use crate::{ConfigError, Recommender, ServeConfig, Stores, figures::Requests};
+use crate::{
+    ConfigError, Recommender, ServeConfig, Stores,
+    config::{Network, Quota},
+    figures::Requests,
+};
 
 /// What handlers share.
 pub struct App {
@@ -59,6 +73,23 @@ pub struct App {
     keys: Arc<Keys>,
     /// A bucket a tenant, where tenants have a quota.
     quotas: moka::sync::Cache<Tenant, Arc<Bucket>>,
+    /// A bucket an address that gave keys which are none.
+    guesses: moka::sync::Cache<IpAddr, Arc<Bucket>>,
+    cors: Option<Cors>,
+    /// Proxies that are believed.
+    proxies: Vec<Network>,
+    traces: Option<Traces>,
+    lines: Lines,
+}
+
+/// What there is to listen with.
+pub struct Doors {
+    /// The API.
+    pub api: Router,
+    /// What is for operators alone, where it has an address of its own.
+    pub operators: Option<Router>,
+    /// Requests that are over, where a collector wants them.
+    pub traces: Option<mpsc::Receiver<Finished>>,
 }
 
 impl App {
@@ -72,31 +103,43 @@ impl App {
         let quota = self.recommender().config().tenant_quota;
         (quota.per_second > 0.0).then(|| self.quotas.get_with_by_ref(tenant, || Arc::new(Bucket::new(quota))))
     }
+
+    /// The answer to a key that is none: what is wrong, and after many from one address only that there were too many. A right key is
+    /// taken whatever others did at its address.
+    fn wrong_key(&self, caller: Option<IpAddr>) -> Problem {
+        let refused = Problem::new(StatusCode::UNAUTHORIZED, "the key is not known");
+        let Some(caller) = caller else { return refused };
+        let bucket = self.guesses.get_with(caller, || Arc::new(Bucket::new(GUESSES)));
+        bucket.take(tokio::time::Instant::now()).map_or_else(Problem::too_often, |()| refused)
+    }
 }
 
 /// Tenants whose quota is remembered at once.
 const QUOTAS: u64 = 65_536;
+/// Keys that are none, of one address, before they are answered with 429.
+const GUESSES: Quota = Quota { per_second: 1.0, burst: 50 };
 
 /// The whole API over these stores. Keeps a last resort warm as one of `tasks` until `shutdown`, from which on the API says
 /// that it is not ready. Errors: a configuration that cannot work.
-pub fn router(
+pub fn doors(
     stores: Stores,
     config: ServeConfig,
     shutdown: CancellationToken,
     tasks: &TaskTracker,
-) -> Result<Router, ConfigError> {
-    router_that_turns(stores, config, shutdown, tasks, watch::Sender::new(None).subscribe())
+) -> Result<Doors, ConfigError> {
+    doors_that_turn(stores, config, shutdown, tasks, signal::Sender::new(None).subscribe())
 }
 
-/// The same, which answers with another model from each [`Turn`] on.
-pub fn router_that_turns(
+/// The same, which answer with another model from each [`Turn`] on.
+pub fn doors_that_turn(
     stores: Stores,
     config: ServeConfig,
     shutdown: CancellationToken,
     tasks: &TaskTracker,
-    turns: watch::Receiver<Option<Turn>>,
-) -> Result<Router, ConfigError> {
+    turns: signal::Receiver<Option<Turn>>,
+) -> Result<Doors, ConfigError> {
     let recommender = Arc::new(Recommender::new(stores, config)?);
+    recommender.begin_warming();
     let live = Arc::new(Live::new(recommender.clone()));
     let (turning, stop) = (live.clone(), shutdown.clone());
     tasks.spawn(async move { turning.keep(turns, stop).await });
@@ -106,20 +149,28 @@ pub fn router_that_turns(
     let keys = Arc::new(Keys::new(recommender.config()));
     let (watched, stop) = (keys.clone(), shutdown.clone());
     tasks.spawn(async move { watched.watch(stop).await });
-    Ok(router_under(live, shutdown, pressure, keys))
+    Ok(doors_of(live, shutdown, pressure, keys))
 }
 
 /// The API over a recommender that exists already.
 pub fn router_of(recommender: Arc<Recommender>, shutdown: CancellationToken) -> Router {
     let keys = Arc::new(Keys::new(recommender.config()));
-    router_under(Arc::new(Live::new(recommender)), shutdown, Arc::default(), keys)
+    doors_of(Arc::new(Live::new(recommender)), shutdown, Arc::default(), keys).api
 }
 
-fn router_under(live: Arc<Live>, shutdown: CancellationToken, pressure: Arc<Pressure>, keys: Arc<Keys>) -> Router {
-    let in_flight = Semaphore::new(live.now().config().limits.in_flight);
+fn doors_of(live: Arc<Live>, shutdown: CancellationToken, pressure: Arc<Pressure>, keys: Arc<Keys>) -> Doors {
+    let recommender = live.now();
+    let config = recommender.config();
+    let in_flight = Semaphore::new(config.limits.in_flight);
     let metrics = metrics::install().inspect_err(|e| tracing::warn!("no metrics: {e}")).ok();
+    let (traces, finished) = Traces::new(&config.traces).unzip();
+    let apart = config.admin_listen.is_some();
     let app = Arc::new(App {
-        live,
+        cors: Cors::new(&config.cors),
+        proxies: config.proxy.trusted.iter().filter_map(|n| Network::parse(n)).collect(),
+        lines: Lines::new(config.log),
+        traces,
+        live: live.clone(),
         shutdown,
         metrics,
         in_flight,
@@ -127,8 +178,10 @@ fn router_under(live: Arc<Live>, shutdown: CancellationToken, pressure: Arc<Pres
         pressure,
         keys,
         quotas: moka::sync::Cache::new(QUOTAS),
+        guesses: moka::sync::Cache::new(QUOTAS),
     });
-    Router::new()
+    let health = || Router::new().route("/health/live", get(health::live)).route("/health/ready", get(health::ready));
+    let mut api = health()
         .route("/recommendations/{user}", get(recommendations::for_user))
         .route("/recommendations", post(recommendations::for_session))
         .route("/users", get(users::list))
@@ -140,17 +193,25 @@ fn router_under(live: Arc<Live>, shutdown: CancellationToken, pressure: Arc<Pres
         .route("/items/{item}/similar", get(items::similar))
         .route("/trending", get(items::trending))
         .route("/events", post(events::publish))
-        .route("/status", get(status::status))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::openapi))
         .route("/docs", get(docs::docs))
-        .merge(crate::page::router())
+        .merge(crate::page::router());
+    let mut operators = None;
+    if apart {
+        let inside = health().route("/metrics", get(metrics::metrics)).route("/status", get(status::status));
+        operators = Some(wrapped(inside, &app));
+    } else {
+        api = api.route("/metrics", get(metrics::metrics_for_operators)).route("/status", get(status::status));
+    }
+    Doors { api: wrapped(api, &app), operators, traces: finished }
+}
+
+fn wrapped(routes: Router<Arc<App>>, app: &Arc<App>) -> Router {
+    routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(app.clone(), envelope::envelope))
-        .with_state(app)
+        .with_state(app.clone())
 }
 
 async fn unknown_path() -> Problem {

@@ -30,7 +30,7 @@ use super::{events, health, items, metrics, recommendations, status, users, why_
         status::status,
         health::live,
         health::ready,
-        metrics::metrics,
+        metrics::metrics_for_operators,
         openapi,
         super::docs::docs,
     ),

@@ -14,7 +14,7 @@ use nearcast_domain::{
 };
 use tokio::time::Instant;
 
-use super::{App, problem::Problem};
+use super::{App, arrival::Arrived, keys::Key, problem::Problem};
 use crate::config::Role;
 
 const ID_ALLOWED: &str = "1 to 256 bytes of UTF-8 without control characters";
@@ -65,14 +65,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         let tenant = match app.keys.needed() {
             false => named.unwrap_or_default(),
             true => {
-                let refused = |what: &'static str| Problem::new(StatusCode::UNAUTHORIZED, what);
-                let given = parts
-                    .headers
-                    .get(header::AUTHORIZATION)
-                    .ok_or_else(|| refused("Authorization: Bearer <key> is missing"))?;
-                let key =
-                    given.as_bytes().strip_prefix(b"Bearer ").ok_or_else(|| refused("Authorization is not Bearer <key>"))?;
-                let key = app.keys.find(key).ok_or_else(|| refused("the key is not known"))?;
+                let key = key_of(parts, app)?;
                 if key.role < needed(parts) {
                     return Err(Problem::new(StatusCode::FORBIDDEN, "the key may not do this"));
                 }
@@ -87,6 +80,31 @@ impl FromRequestParts<Arc<App>> for Caller {
         };
         app.quota(&tenant).map_or(Ok(()), |bucket| bucket.take(now)).map_err(Problem::too_often)?;
         Ok(Self(tenant))
+    }
+}
+
+/// The key that a call came with.
+fn key_of(parts: &Parts, app: &App) -> Result<Arc<Key>, Problem> {
+    let refused = |what: &'static str| Problem::new(StatusCode::UNAUTHORIZED, what);
+    let given = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| refused("Authorization: Bearer <key> is missing"))?;
+    let key = given.as_bytes().strip_prefix(b"Bearer ").ok_or_else(|| refused("Authorization is not Bearer <key>"))?;
+    app.keys.find(key).ok_or_else(|| {
+        let arrived = parts.extensions.get::<Arrived>();
+        app.wrong_key(arrived.and_then(|a| a.caller(&app.proxies, &parts.headers)))
+    })
+}
+
+/// Someone who may see how the service is: anyone where no keys are configured, else a key of the role `admin`.
+pub struct Operator;
+
+impl FromRequestParts<Arc<App>> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        if app.keys.needed() && key_of(parts, app)?.role < Role::Admin {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "the key may not do this"));
+        }
+        Ok(Self)
     }
 }
 

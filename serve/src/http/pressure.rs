@@ -1,15 +1,18 @@
 //! Turning requests away when there are more than can be answered in time.
 //!
-//! Measures how late the runtime's threads come to a task that is due: that is how long requests wait for the CPU before anyone
-//! could know of them. While it is too long, only a share of the requests is let in; the share falls quickly and rises slowly. Turning
+//! Measures how long requests wait for the CPU before anyone could know of them: how late the runtime's threads come to a task that is
+//! due, and how long what is ready to run will take at the pace at which requests end just now. While it is too long, only a share of the requests is let in; the share falls quickly and rises slowly. Turning
 //! away costs next to nothing, so what is let in is answered in time.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 /// So few connections are never too many.
@@ -25,9 +28,16 @@ const EVERY: Duration = Duration::from_millis(5);
 const TOO_LATE: Duration = Duration::from_millis(40);
 const IN_A_ROW: u32 = 5;
 
+/// So many tasks wait at each thread, about, where some wait at none: the runtime keeps more in common.
+const AT_EACH_THREAD: usize = 128;
+/// What a measurement counts against those before it.
+const SMOOTH: f64 = 0.05;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Pressure {
+    /// Requests that ended.
+    ended: AtomicU64,
     share: AtomicU32,
     credit: AtomicU32,
     late: AtomicU32,
@@ -35,7 +45,7 @@ pub struct Pressure {
 
 impl Default for Pressure {
     fn default() -> Self {
-        Self { share: AtomicU32::new(ALL), credit: AtomicU32::new(0), late: AtomicU32::new(0) }
+        Self { ended: AtomicU64::new(0), share: AtomicU32::new(ALL), credit: AtomicU32::new(0), late: AtomicU32::new(0) }
     }
 }
 
@@ -49,6 +59,11 @@ impl Pressure {
         }
         let before = self.credit.fetch_add(share, Relaxed);
         before / ALL != before.wrapping_add(share) / ALL
+    }
+
+    /// A request ended.
+    pub fn ended(&self) {
+        self.ended.fetch_add(1, Relaxed);
     }
 
     /// The share that is let in, 0 to 1.
@@ -71,20 +86,43 @@ impl Pressure {
 
     /// Measures until told to stop.
     pub async fn watch(&self, stop: CancellationToken) {
+        let runtime = Handle::current().metrics();
+        let (mut last, mut ended, mut pace) = (Instant::now(), self.ended.load(Relaxed), 0.0);
         loop {
             let due = Instant::now() + EVERY;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep_until(due) => {}
             }
-            self.observe(due.elapsed());
+            // A task that wakes is run before those that wait already, so its lateness alone does not tell how many there are.
+            let (now, by_now) = (Instant::now(), self.ended.load(Relaxed));
+            let since = (now - last).as_secs_f64().max(1e-6);
+            pace += SMOOTH * (by_now.wrapping_sub(ended) as f64 / since - pace);
+            (last, ended) = (now, by_now);
+            let wait = wait_of(runtime.global_queue_depth(), runtime.num_workers(), pace);
+            self.observe(due.elapsed().max(wait));
         }
     }
+}
+
+/// How long the last of the waiting waits, when `waiting` of them are at none of the threads and `pace` requests end in a second.
+fn wait_of(waiting: usize, threads: usize, pace: f64) -> Duration {
+    if waiting == 0 || pace < 1.0 {
+        return Duration::ZERO;
+    }
+    Duration::from_secs_f64(((waiting + AT_EACH_THREAD * threads) as f64 / pace).min(60.0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_takes_as_long_as_it_takes_at_this_pace() {
+        assert_eq!(wait_of(0, 2, 1_000.0), Duration::ZERO);
+        assert_eq!(wait_of(1_000, 2, 0.0), Duration::ZERO);
+        assert_eq!(wait_of(744, 2, 10_000.0), Duration::from_millis(100));
+    }
 
     #[test]
     fn the_share_follows_and_is_kept() {

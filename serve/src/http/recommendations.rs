@@ -14,10 +14,13 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
-    App, body,
-    envelope::Arrived,
+    App,
+    arrival::Arrived,
+    body,
+    finish::tag,
     params::{Caller, Params, PathUser, id, out_of_range},
     problem::Problem,
+    watch::Watching,
 };
 use crate::{
     Query, Session,
@@ -45,27 +48,32 @@ const MAX_TOKEN: usize = 1_024;
         ("budget_ms" = Option<u64>, Query, minimum = 1, maximum = 10000, description = "How long it may take"),
         ("after" = Option<String>, Query, description = "A token of POST /events: the answer reflects those events"),
         ("cache" = Option<bool>, Query, description = "false: neither read nor write cached answers"),
-        ("X-Tenant" = Option<String>, Header, description = "Whose data; `default` where it is not given")),
-    responses((status = 200, body = Answer), (status = 400, body = Problem, content_type = "application/problem+json"),
+        ("X-Tenant" = Option<String>, Header, description = "Whose data; `default` where it is not given"),
+        ("X-Server-Timing" = Option<String>, Header, description = "Asks for `Server-Timing` in the answer: each stage's milliseconds")),
+    responses((status = 200, body = Answer), (status = 304, description = "What `If-None-Match` names is still right"), (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub async fn for_user(
     State(app): State<Arc<App>>,
     Caller(tenant): Caller,
     PathUser(user): PathUser,
-    Arrived(arrived): Arrived,
+    arrived: Arrived,
+    Watching(parts): Watching,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let query = query(&app, &uri)?;
-    let given = app.recommender().respond(&tenant, &user, &query, arrived).await.map_err(bad_token)?;
+    let query = Query { parts, ..query(&app, &uri)? };
+    let given = app.recommender().respond(&tenant, &user, &query, arrived.at).await.map_err(bad_token)?;
     Ok(match given {
         Given::Bytes(bytes) => json(bytes),
         Given::Answer(answer) => Json(answer).into_response(),
     })
 }
 
+/// An answer that was kept: it is the same until something changes, so it has a tag.
 fn json(bytes: Bytes) -> Response {
+    let tag = tag(&bytes);
     let mut response = Response::new(Body::from(bytes));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::ETAG, tag);
     response
 }
 
@@ -92,6 +100,7 @@ fn query(app: &App, uri: &Uri) -> Result<Query, Problem> {
         after: p.one("after")?.map(token).transpose()?,
         cache: p.flag("cache", true)?,
         watch: None,
+        parts: None,
     })
 }
 
@@ -140,7 +149,8 @@ pub struct SessionRequest {
 pub async fn for_session(
     State(app): State<Arc<App>>,
     Caller(tenant): Caller,
-    Arrived(arrived): Arrived,
+    arrived: Arrived,
+    Watching(parts): Watching,
     uri: Uri,
     request: Request<Body>,
 ) -> Result<Json<Answer>, Problem> {
@@ -171,8 +181,9 @@ pub async fn for_session(
         after: asked.after.as_deref().map(token).transpose()?,
         cache: false,
         watch: None,
+        parts,
     };
-    app.recommender().respond_session(&tenant, &session, &query, arrived).await.map(Json).map_err(bad_token)
+    app.recommender().respond_session(&tenant, &session, &query, arrived.at).await.map(Json).map_err(bad_token)
 }
 
 async fn session_request(request: Request<Body>, limits: &Limits) -> Result<SessionRequest, Problem> {

@@ -1,26 +1,32 @@
 //! Connections: accepts them, bounds how long a head may take, and lets open requests end when the program stops.
 //!
-//! HTTP/1.1 only; TLS ends in front of it.
+//! HTTP/1.1 only; TLS where it is configured.
 
 use std::{
     io,
+    net::IpAddr,
     pin::pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, http::Request};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    time::{Instant, interval, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::{arrival::Arrived, tls::Tls};
 use crate::config::Limits;
 
 /// Connections that this process has open.
@@ -50,29 +56,60 @@ impl Drop for Open {
 /// How long to wait when no connection can be accepted (out of file handles).
 const BREATHE: Duration = Duration::from_millis(50);
 
-/// Serves until `cancel`, then lets requests under way end for as long as `limits.drain_ms`.
+/// How long the first request of a new connection is waited for at the end.
+const FIRST: Duration = Duration::from_secs(1);
+/// How often the certificate's files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Serves until `cancel`. Then goes on for `limits.linger_ms`, with answers that ask to connect anew, so that nobody's request meets a
+/// closed connection; then lets requests under way end for as long as `limits.drain_ms`.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, cancel: CancellationToken) -> io::Result<()> {
-    let connections = TaskTracker::new();
-    let cut = CancellationToken::new();
+    serve_tls(listener, router, limits, None, cancel).await
+}
+
+/// The same by TLS, where there is a certificate.
+pub async fn serve_tls(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    tls: Option<Arc<Tls>>,
+    cancel: CancellationToken,
+) -> io::Result<()> {
+    let door = Door {
+        router,
+        limits,
+        tls,
+        connections: TaskTracker::new(),
+        closing: Arc::default(),
+        ending: CancellationToken::new(),
+        cut: CancellationToken::new(),
+    };
+    let mut looks = interval(LOOK_EVERY);
+    let mut until: Option<Instant> = None;
     loop {
+        if until.is_some() && door.connections.is_empty() {
+            // Nobody is left; whoever knocked a moment ago is let in.
+            until = Some(Instant::now());
+        }
         let accepted = tokio::select! {
             biased;
-            () = cancel.cancelled() => break,
+            () = cancel.cancelled(), if until.is_none() => {
+                door.closing.store(true, Ordering::Relaxed);
+                until = Some(Instant::now() + Duration::from_millis(limits.linger_ms));
+                continue;
+            }
             accepted = listener.accept() => accepted,
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => break,
+            () = sleep(BREATHE), if until.is_some() => continue,
+            _ = looks.tick(), if door.tls.is_some() => {
+                if let Some(tls) = &door.tls {
+                    tls.look();
+                }
+                continue;
+            }
         };
         match accepted {
-            Ok((stream, _)) => {
-                let connection = connection(stream, router.clone(), limits, cancel.clone());
-                let cut = cut.clone();
-                let open = Open::new();
-                connections.spawn(async move {
-                    let _open = open;
-                    tokio::select! {
-                        () = connection => {}
-                        () = cut.cancelled() => {}
-                    }
-                });
-            }
+            Ok((stream, peer)) => door.take(stream, peer.ip()),
             Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(e) => {
                 tracing::warn!("no connection can be accepted: {e}");
@@ -80,28 +117,114 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, cancel
             }
         }
     }
-    drop(listener);
-    connections.close();
-    if timeout(Duration::from_millis(limits.drain_ms), connections.wait()).await.is_err() {
-        tracing::warn!(open = connections.len(), "requests did not end in time and are cut off");
-        cut.cancel();
-        connections.wait().await;
+    // Whoever is connected already, and not yet taken in, is.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, peer)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                door.take(stream, peer.ip());
+            }
+        }
+    }
+    door.ending.cancel();
+    door.connections.close();
+    if timeout(Duration::from_millis(limits.drain_ms), door.connections.wait()).await.is_err() {
+        tracing::warn!(open = door.connections.len(), "requests did not end in time and are cut off");
+        door.cut.cancel();
+        door.connections.wait().await;
     }
     Ok(())
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Limits, cancel: CancellationToken) {
-    // Small answers must not wait for more to come; where it cannot be set, they do.
-    let _ = stream.set_nodelay(true);
+/// What connections share.
+struct Door {
+    router: Router,
+    limits: Limits,
+    tls: Option<Arc<Tls>>,
+    connections: TaskTracker,
+    /// Whether answers say that their connection ends.
+    closing: Arc<AtomicBool>,
+    /// Cancelled when connections end as soon as nothing is under way on them.
+    ending: CancellationToken,
+    /// Cancelled when they end at once.
+    cut: CancellationToken,
+}
+
+impl Door {
+    /// Answers on a connection until it ends.
+    fn take(&self, stream: TcpStream, peer: IpAddr) {
+        // Small answers must not wait for more to come; where it cannot be set, they do.
+        let _ = stream.set_nodelay(true);
+        let (closing, asked) = (self.closing.clone(), Arc::default());
+        let service = Arriving { inner: TowerToHyperService::new(self.router.clone()), peer, closing, asked };
+        let (limits, tls) = (self.limits, self.tls.as_ref().map(|t| t.acceptor()));
+        let (ending, cut) = (self.ending.clone(), self.cut.clone());
+        let open = Open::new();
+        self.connections.spawn(async move {
+            let _open = open;
+            let connection = async {
+                match tls {
+                    None => connection(stream, service, limits, ending).await,
+                    Some(tls) => match timeout(Duration::from_millis(limits.header_timeout_ms), tls.accept(stream)).await {
+                        Ok(Ok(stream)) => connection(stream, service, limits, ending).await,
+                        Ok(Err(e)) => tracing::trace!("no handshake: {e}"),
+                        Err(_) => tracing::trace!("no handshake in time"),
+                    },
+                }
+            };
+            tokio::select! {
+                () = connection => {}
+                () = cut.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Takes down when and from where each request of a connection came.
+#[derive(Clone)]
+struct Arriving {
+    inner: TowerToHyperService<Router>,
+    peer: IpAddr,
+    closing: Arc<AtomicBool>,
+    /// Whether there was a request on the connection.
+    asked: Arc<AtomicBool>,
+}
+
+impl Service<Request<Incoming>> for Arriving {
+    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
+    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let closing = self.closing.load(Ordering::Relaxed);
+        self.asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(Arrived { at: Instant::now(), peer: Some(self.peer), closing });
+        self.inner.call(request)
+    }
+}
+
+async fn connection<S>(stream: S, service: Arriving, limits: Limits, ending: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let asked = service.asked.clone();
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = cancel.cancelled() => {
+        () = ending.cancelled() => {
+            // Whoever connected a moment ago is about to ask: closed now, their request would meet a closed connection.
+            let until = Instant::now() + FIRST;
+            while !asked.load(Ordering::Relaxed) && Instant::now() < until {
+                if timeout(BREATHE, connection.as_mut()).await.is_ok() {
+                    return;
+                }
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -12,8 +12,10 @@ use nearcast_domain::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::stages::Parts;
+
 /// How recommendations are wanted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Query {
     /// How many, 1 to [`crate::config::MAX_K`].
     pub k: usize,
@@ -31,11 +33,23 @@ pub struct Query {
     pub cache: bool,
     /// An item whose fate is to be told.
     pub watch: Option<ItemId>,
+    /// Where it is written down how long each part took, if somebody wants to know.
+    pub parts: Option<Arc<Parts>>,
 }
 
 impl Default for Query {
     fn default() -> Self {
-        Self { k: 10, category: None, exclude: Vec::new(), explain: false, budget: None, after: None, cache: true, watch: None }
+        Self {
+            k: 10,
+            category: None,
+            exclude: Vec::new(),
+            explain: false,
+            budget: None,
+            after: None,
+            cache: true,
+            watch: None,
+            parts: None,
+        }
     }
 }
 

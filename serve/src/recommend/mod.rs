@@ -17,20 +17,19 @@ pub mod select;
 pub mod shelf;
 pub mod snapshot;
 pub mod sources;
+pub mod stages;
 pub mod tally;
 pub mod through;
 mod trained;
+mod warm;
 mod why_not;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use axum::body::Bytes;
-use nearcast_domain::{
-    ErrorKind, ItemId, StoreError, StoreResult, Tenant, Timestamp, UserId, candidate::Source, event::hex, ports::Token,
-};
+use nearcast_domain::{ErrorKind, ItemId, StoreError, Tenant, Timestamp, UserId, candidate::Source, event::hex, ports::Token};
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 pub use answer::{Answer, BadToken, CacheState, Query, Reason, Recommendation, RemovalName, Removed, Session};
 pub use why_not::{Fate, WhyNot};
@@ -40,14 +39,15 @@ use self::{
     cached::{Found, Fresh},
     degraded::{AFTER, CACHE, Degraded},
     flights::{Flights, Turn},
-    shelf::{Rising, Shelf},
-    snapshot::Remembered,
+    shelf::Shelf,
     sources::{Asker, CandidateSource},
+    stages::Stage,
+    warm::WARM_PATIENCE,
 };
 use crate::{
     ConfigError, ServeConfig, Stores,
     figures::Figures,
-    memory::{Card, Late, Loads, remember_states},
+    memory::{Card, Late, Loads},
 };
 
 /// The share of the budget that the wait for the caller's own events may take.
@@ -56,19 +56,6 @@ const AFTER_SHARE: f64 = 0.6;
 const CACHE_SHARE: f64 = 0.15;
 /// The share until which somebody else's computation of the same answer is waited for.
 const JOIN_SHARE: f64 = 0.6;
-/// How often the last resort of every tenant is renewed.
-const WARM_EVERY: Duration = Duration::from_secs(5);
-/// How often it is written to disk, in times of that.
-const WRITE_EVERY: u32 = 12;
-/// How long one store may take for that.
-const WARM_PATIENCE: Duration = Duration::from_secs(2);
-/// Items that are read at once before the first requests.
-const PRELOAD_PAGE: usize = 256;
-/// The rest between two such pages.
-const PRELOAD_PAUSE: Duration = Duration::from_millis(5);
-/// For how many tenants a last resort is kept warm.
-const WARM_TENANTS: usize = 64;
-
 /// Answers requests for recommendations. One for the whole process: it remembers what requests share.
 pub struct Recommender {
     pub(crate) stores: Stores,
@@ -84,6 +71,10 @@ pub struct Recommender {
     fingerprint: String,
     /// Of this process.
     nonce: u64,
+    /// Whether what it reads from is warming up: requests are answered, and would be better sent elsewhere.
+    warming: AtomicBool,
+    /// Since when it exists.
+    begun: Instant,
 }
 
 /// An answer, or the bytes of one.
@@ -108,9 +99,8 @@ impl Recommender {
     /// Reads nothing yet. Errors: a configuration that cannot work.
     pub fn new(stores: Stores, config: ServeConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        let text = serde_json::to_string(&config).unwrap_or_default();
         let mut digest = Sha256::new();
-        digest.update(text);
+        digest.update(config.answering());
         digest.update(stores.embedder.model().revision.as_bytes());
         Ok(Self {
             shelf: Shelf::new(stores.engagement.clone(), &config.sources),
@@ -125,6 +115,8 @@ impl Recommender {
             sources: sources::all(),
             fingerprint: hex(&digest.finalize()[..8]),
             nonce: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8),
+            warming: AtomicBool::new(false),
+            begun: Instant::now(),
             stores,
             config,
         })
@@ -143,6 +135,17 @@ impl Recommender {
     /// What likings count by their place in the lists of a source.
     pub(crate) fn recency_of(&self, source: Source) -> &[f32] {
         &self.recency[usize::from(source == Source::SimilarUsers)]
+    }
+
+    /// A stage that began then is over now, which is the beginning of the next.
+    pub(crate) fn over(&self, query: &Query, stage: Stage, began: Instant) -> Instant {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(began);
+        self.figures.stage(stage, took);
+        if let Some(parts) = &query.parts {
+            parts.add(stage.name(), false, began, took, true);
+        }
+        now
     }
 
     /// Calls to stores that go on although no request waits for them.
@@ -207,7 +210,9 @@ impl Recommender {
             self.figures.miss();
             return Ok(Given::Answer(Box::new(self.answer(Some(user), query, outcome, &degraded))));
         }
+        let began = Instant::now();
         let mut found = cached::look_up(self, tenant, user, query, budget.at(CACHE_SHARE)).await;
+        self.over(query, Stage::Cache, began);
         if let Some(e) = &found.error {
             degraded.add(CACHE, e);
         }
@@ -345,7 +350,9 @@ impl Recommender {
     async fn await_own_events(&self, query: &Query, budget: &Budget) -> Result<Degraded, BadToken> {
         let mut degraded = Degraded::default();
         if let Some(token) = &query.after {
+            let began = Instant::now();
             self.reached(token, budget.at(AFTER_SHARE), &mut degraded).await?;
+            self.over(query, Stage::After, began);
         }
         Ok(degraded)
     }
@@ -359,112 +366,5 @@ impl Recommender {
                 Ok(())
             }
         }
-    }
-
-    /// Reads what is given when everything else is away, for every tenant, once. Answers what was read.
-    pub async fn warm(&self) -> BTreeMap<Tenant, Remembered> {
-        let mut all = BTreeMap::new();
-        let tenants = self.patiently(self.stores.ledger.tenants()).await.unwrap_or_default();
-        for tenant in tenants.iter().take(WARM_TENANTS) {
-            let mem = self.stores.memory.tenant(tenant);
-            let mut last = Remembered::default();
-            let rising = self.patiently(self.shelf.rising(tenant, None)).await;
-            let mark = mem.cards_mark();
-            let soon = || Instant::now() + WARM_PATIENCE;
-            if let Ok(newest) = self.shelf.newest(&self.late, &self.stores.ledger, tenant, None, soon()).await {
-                remember_states(&mem, &newest, mark);
-                for state in newest {
-                    last.cards.insert(state.item.item_id.clone(), Card::of(&state));
-                    last.newest.push(state.item.item_id);
-                }
-            }
-            if let Some(rising) = rising {
-                let ids: Vec<_> = rising.items.iter().map(|(i, _)| i.clone()).collect();
-                let (cards, _) = self.cards(tenant, &ids, soon()).await;
-                let known = ids.into_iter().zip(cards).filter_map(|(i, card)| Some((i, card?.as_ref().clone())));
-                last.cards.extend(known);
-                (last.rising, last.share) = (rising.items.clone(), rising.share);
-            }
-            all.insert(tenant.clone(), last);
-        }
-        all
-    }
-
-    /// Reads what requests will need of the catalogue, page by page, where it is remembered until it changes: so that the first request
-    /// of each user finds it. Gives way to requests: a page takes a few milliseconds.
-    async fn preload(&self, stop: &CancellationToken) {
-        let tenants = self.patiently(self.stores.ledger.tenants()).await.unwrap_or_default();
-        for tenant in tenants.iter().take(WARM_TENANTS) {
-            let mem = self.stores.memory.tenant(tenant);
-            let (mut after, mut read) = (None, 0);
-            while mem.exclusive() && read + PRELOAD_PAGE <= self.config.items.entries / 2 && !stop.is_cancelled() {
-                let mark = mem.cards_mark();
-                let page = self.stores.ledger.catalogue(tenant, after.as_ref(), PRELOAD_PAGE, None);
-                let Some(states) = self.patiently(page).await else { break };
-                remember_states(&mem, &states, mark);
-                let numbers = mem.numbers(states.iter().map(|s| &s.item.item_id));
-                let soon = Instant::now() + WARM_PATIENCE;
-                let neighbours = self.config.sources.neighbours;
-                if self.loads(tenant).lists(&mem, numbers.into_iter(), neighbours, soon).await.is_err() {
-                    break;
-                }
-                read += states.len();
-                match states.last() {
-                    Some(last) if states.len() == PRELOAD_PAGE => after = Some(last.item.item_id.clone()),
-                    _ => break,
-                }
-                tokio::time::sleep(PRELOAD_PAUSE).await;
-            }
-        }
-    }
-
-    /// Keeps that warm until told to stop, and writes it down from time to time where a file is configured.
-    pub async fn keep_warm(&self, stop: CancellationToken) {
-        let file = self.config.snapshot_file.clone();
-        if let Some(path) = &file {
-            self.recall(path).await;
-        }
-        for turn in 0_u32.. {
-            if let Err(e) = self.notice_trained().await {
-                tracing::debug!(error = %e, "what is in service is looked at again in a moment");
-            }
-            let last = self.warm().await;
-            if turn == 0 {
-                self.preload(&stop).await;
-            }
-            if let Some(path) = file.clone().filter(|_| turn % WRITE_EVERY == 0 && last.values().any(|r| !r.cards.is_empty())) {
-                let written = tokio::task::spawn_blocking(move || snapshot::write(&path, last)).await;
-                if let Ok(Err(e)) = written {
-                    tracing::warn!("the last resort could not be written to disk: {e}");
-                }
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(WARM_EVERY) => {}
-            }
-        }
-    }
-
-    /// Takes up what an earlier life of the process last knew.
-    pub async fn recall(&self, path: &Path) {
-        let path = path.to_owned();
-        match tokio::task::spawn_blocking(move || snapshot::read(&path)).await {
-            Ok(Ok(all)) => {
-                for (tenant, last) in all {
-                    let mem = self.stores.memory.tenant(&tenant);
-                    for (item, card) in last.cards {
-                        mem.recall_card(&item, card);
-                    }
-                    self.shelf.recall(&tenant, Rising::new(last.rising, last.share), last.newest).await;
-                }
-            }
-            Ok(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Ok(Err(e)) => tracing::warn!("the last resort on disk cannot be read, so there is none: {e}"),
-            Err(e) => tracing::warn!("the last resort on disk was not read: {e}"),
-        }
-    }
-
-    async fn patiently<T>(&self, call: impl Future<Output = StoreResult<T>>) -> Option<T> {
-        timeout(WARM_PATIENCE, call).await.ok()?.ok()
     }
 }

@@ -3,13 +3,15 @@
 //!
 //! Never fails: a store that is away costs its source, and what is left is answered. Waits for nothing past the budget.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use futures_util::future::{join, join_all};
 use nearcast_domain::{
     ItemId, StoreResult, Tenant, Timestamp,
     candidate::{Removal, Source},
 };
+
+use tokio::time::Instant;
 
 use super::{
     Query, Recommender,
@@ -22,6 +24,7 @@ use super::{
     formulas::{ASKED, WRITTEN, filler, trending_share},
     select,
     sources::{self, Answering, Ask, Asker, FillFrom, Found},
+    stages::Stage,
     tally::{Proposed, best_first},
     through::{Strongest, Through},
     why_not::Watched,
@@ -101,11 +104,14 @@ pub async fn run(
         watched: None,
         through: Vec::new(),
     };
+    let began = Instant::now();
     let mut found = run.ask_sources().await;
+    let began = on.over(query, Stage::Sources, began);
     let asked: Vec<Source> = if query.watch.is_some() { found.iter().map(|(s, _)| *s).collect() } else { Vec::new() };
     run.best_of_each(&mut found);
     let pool = blend::merge(found.iter().map(|(s, f)| (*s, f.proposals.as_slice())));
     let kept = run.filter(pool).await;
+    let began = on.over(query, Stage::Filter, began);
     let (weights, diversity) = run.weights().await;
     run.through = Source::ALL
         .iter()
@@ -113,7 +119,11 @@ pub async fn run(
         .collect();
     let sure = run.score(kept, &weights, select::look_at(query.k, diversity)).await;
     let mut chosen = select::select(sure, query.k, diversity);
-    run.fill(&mut chosen).await;
+    let began = on.over(query, Stage::Score, began);
+    if chosen.len() < query.k {
+        run.fill(&mut chosen).await;
+        on.over(query, Stage::Fill, began);
+    }
     Outcome {
         recommendations: chosen.into_iter().map(recommendation).collect(),
         removed: run.removed,
@@ -126,7 +136,7 @@ pub async fn run(
 impl Run<'_> {
     /// Stage 1: every source at once, each until its share of the budget is over.
     async fn ask_sources(&mut self) -> Vec<(Source, Found)> {
-        let (ask, weights, figures) = (&self.ask, &self.on.config.weights, &self.on.figures);
+        let (ask, weights, figures, parts) = (&self.ask, &self.on.config.weights, &self.on.figures, &self.query.parts);
         let asked = self
             .on
             .sources
@@ -135,7 +145,11 @@ impl Run<'_> {
             .map(|source| async move {
                 let begun = Instant::now();
                 let answer = by(ask.deadline, source.source().name(), source.propose(ask)).await;
-                figures.source(source.source(), begun.elapsed(), answer.is_ok());
+                let took = begun.elapsed();
+                figures.source(source.source(), took, answer.is_ok());
+                if let Some(parts) = parts {
+                    parts.add(source.source().name(), true, begun, took, answer.is_ok());
+                }
                 (source.source(), answer)
             });
         let answers: Vec<(Source, StoreResult<Found>)> = join_all(asked).await;

@@ -19,7 +19,8 @@ use nearcast_domain::{
 };
 use nearcast_serve::{Memory, Stores};
 
-pub use calls::Caller;
+#[allow(unused_imports, reason = "each test uses a part")]
+pub use calls::{Answered, Caller};
 #[allow(unused_imports, reason = "each test uses a part")]
 pub use world::{World, item};
 
