@@ -1,5 +1,7 @@
 //! What was learned is served: noticed, blended in, told truly, and gone when it is taken out of service. And why an item is not there.
 
+#![allow(clippy::expect_used, reason = "a test ends there")]
+
 mod support;
 
 use std::sync::Arc;
@@ -30,7 +32,7 @@ async fn caller(store: Arc<dyn Artefacts>) -> Caller {
     let (fakes, config) = (Fakes::new(World::sample()), ServeConfig::default());
     let mut stores = fakes.stores(Memory::new(Freshness::Exclusive, &config.items));
     stores.artefacts = store;
-    let recommender = Arc::new(Recommender::new(stores, config).unwrap());
+    let recommender = Arc::new(Recommender::new(stores, config).expect("the default configuration"));
     let shutdown = CancellationToken::new();
     let router = router_of(recommender.clone(), shutdown.clone());
     Caller { fakes, recommender, router, shutdown }
