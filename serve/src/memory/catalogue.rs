@@ -7,6 +7,8 @@ use nearcast_domain::{ItemId, Timestamp, ports::ItemState};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::recommend::words;
+
 /// The longest text that answers carry, in characters.
 const SHORT_TEXT: usize = 160;
 /// Entries of all neighbour lists together; beyond these, all are read again.
@@ -25,6 +27,9 @@ pub struct Card {
     pub categories: Vec<Arc<str>>,
     /// The beginning of its text.
     pub text: Option<Arc<str>>,
+    /// Its words ([`crate::recommend::words`]); none where it is known from an earlier life of the process alone.
+    #[serde(skip)]
+    pub words: Box<[u32]>,
 }
 
 impl Card {
@@ -37,6 +42,7 @@ impl Card {
             expires_at: i.expires_at,
             categories: i.categories.clone(),
             text: i.text.as_ref().map(shortened),
+            words: i.text.as_ref().map(|t| words(t)).unwrap_or_default(),
         }
     }
 }
