@@ -12,6 +12,9 @@ use super::sources::{COLUMNS, GRAPH, LEARNED, NEXT, PACES, RECENCIES, Row, TASTE
 
 /// How many places count.
 pub const K: usize = 10;
+/// One in so many people is looked at to see which changes are worth looking at closely, and how many are.
+const GLANCE: usize = 4;
+const PROMISING: usize = 10;
 /// What a step must gain.
 const STEP: f64 = 1.01;
 /// The values that a source's weight may take.
@@ -110,10 +113,16 @@ pub fn mean(all: &[f64]) -> f64 {
 
 /// The mean over slices of the mean over people.
 fn value(slices: &[Vec<Row>], blend: &Blend) -> f64 {
-    mean(&slices.iter().filter(|s| !s.is_empty()).map(|s| mean(&judge_all(s, blend))).collect::<Vec<_>>())
+    value_of(slices, blend, 1)
 }
 
-/// What can be changed about a blend, one at a time.
+/// The same over one in so many people.
+fn value_of(slices: &[Vec<Row>], blend: &Blend, one_in: usize) -> f64 {
+    let of = |s: &Vec<Row>| mean(&s.par_iter().step_by(one_in).map(|r| judge(r, blend)).collect::<Vec<_>>());
+    mean(&slices.iter().filter(|s| !s.is_empty()).map(of).collect::<Vec<_>>())
+}
+
+/// What can be changed about a blend, one at a time; nothing that makes no difference.
 fn neighbours(blend: &Blend) -> Vec<Blend> {
     let mut all = Vec::new();
     for w in WEIGHTS {
@@ -124,13 +133,17 @@ fn neighbours(blend: &Blend) -> Vec<Blend> {
         all.push(Blend { similar_text: w, ..*blend });
         all.push(Blend { trending: w, ..*blend });
     }
-    for r in RECENCIES {
-        all.push(Blend { graph_recency: r, ..*blend });
-        all.push(Blend { learned_recency: r, ..*blend });
+    if blend.graph > 0.0 {
+        all.extend(RECENCIES.map(|graph_recency| Blend { graph_recency, ..*blend }));
     }
-    all.extend(PACES.map(|trending_pace| Blend { trending_pace, ..*blend }));
-    all.extend(TASTES.map(|trending_taste| Blend { trending_taste, ..*blend }));
-    all.extend(MOMENTS.map(|moment| Blend { moment, ..*blend }));
+    if blend.learned > 0.0 {
+        all.extend(RECENCIES.map(|learned_recency| Blend { learned_recency, ..*blend }));
+    }
+    if blend.trending > 0.0 || blend.moment > 0.0 {
+        all.extend(PACES.map(|trending_pace| Blend { trending_pace, ..*blend }));
+        all.extend(TASTES.map(|trending_taste| Blend { trending_taste, ..*blend }));
+        all.extend(MOMENTS.map(|moment| Blend { moment, ..*blend }));
+    }
     all.retain(|b| b != blend);
     all
 }
@@ -139,7 +152,11 @@ fn ascend(slices: &[Vec<Row>], from: Blend, stop: &AtomicBool) -> (Blend, f64) {
     let mut best = (from, value(slices, &from));
     while !stop.load(Ordering::Relaxed) {
         let mut next = best;
-        for blend in neighbours(&best.0) {
+        // Most changes are for the worse, which a part of the people shows.
+        let mut promising: Vec<(Blend, f64)> =
+            neighbours(&best.0).into_iter().map(|b| (b, value_of(slices, &b, GLANCE))).collect();
+        promising.sort_by(|a, b| b.1.total_cmp(&a.1));
+        for (blend, _) in promising.into_iter().take(PROMISING) {
             let v = value(slices, &blend);
             if v > next.1 {
                 next = (blend, v);
