@@ -143,9 +143,7 @@ impl TenantMemory {
     fn serves(&self, known: &KnownCard, now: Instant) -> bool {
         match self.freshness {
             Freshness::Exclusive => false,
-            Freshness::Shared { max_age } => {
-                known.at.is_some_and(|at| now.saturating_duration_since(at) < SERVED * max_age)
-            }
+            Freshness::Shared { max_age } => known.at.is_some_and(|at| now.saturating_duration_since(at) < SERVED * max_age),
         }
     }
 
