@@ -214,7 +214,8 @@ impl Bare {
             ..MilvusConfig::default()
         };
         let milvus = MilvusIndex::new(&config).unwrap();
-        let row = VectorRow { id: "0".into(), vector: vec![0.05_f32; DIMENSION].into(), labels: vec![] };
+        let unit: Vec<f32> = (0..DIMENSION).map(|at| if at == 0 { 1.0 } else { 0.0 }).collect();
+        let row = VectorRow { id: "0".into(), vector: unit.into(), labels: vec![] };
         for kind in [Collection::Items, Collection::Users] {
             milvus.upsert(&Tenant::default(), kind, REVISION, std::slice::from_ref(&row)).await.unwrap();
         }

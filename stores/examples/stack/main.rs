@@ -49,6 +49,7 @@ async fn main() {
     let whole = bench.run(&["ingest", "--drain"]);
     let idle = bench.run(&["ingest", "--drain"]);
     let stack = whole.saturating_sub(idle);
+    println!("{number} events through the program: {whole:.1?}, of which {idle:.1?} to begin and to end");
 
     let mongo = mongodb::Client::with_uri_str(variable("MONGODB__URI")).await.unwrap();
     let batches = bare::rows(&mongo, &bench.name, &events).await;
