@@ -69,13 +69,15 @@ pub struct Next {
 pub(super) struct KnownCard {
     pub card: Arc<Card>,
     pub at: Option<Instant>,
+    /// When it was last asked for anew, while it was still given.
+    pub asked: Option<Instant>,
     /// It is neither hidden nor does it ever expire: told without looking at the card.
     pub plain: bool,
 }
 
 impl KnownCard {
     pub fn new(card: Arc<Card>, at: Option<Instant>) -> Self {
-        Self { plain: !card.hidden && card.expires_at.is_none(), card, at }
+        Self { plain: !card.hidden && card.expires_at.is_none(), card, at, asked: None }
     }
 }
 
@@ -132,6 +134,13 @@ impl Catalogue {
 
     pub(super) fn set_card(&mut self, number: u32, known: KnownCard) {
         self.cards[number as usize] = Some(known);
+    }
+
+    /// A card is being read anew.
+    pub(super) fn ask_card(&mut self, number: u32, now: Instant) {
+        if let Some(known) = &mut self.cards[number as usize] {
+            known.asked = Some(now);
+        }
     }
 
     /// What was known only protects from now on.
