@@ -4,12 +4,14 @@
 
 mod load;
 mod model;
+mod schedule;
 mod stores;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 pub use load::load;
 pub use model::ModelConfig;
+pub use schedule::ScheduleConfig;
 use nearcast_domain::{profile::ProfileRule, taste::Taste};
 use nearcast_ingest::IngestConfig;
 use nearcast_pipelines::{TrainConfig, UpkeepConfig};
@@ -61,6 +63,8 @@ pub struct Config {
     pub upkeep: UpkeepConfig,
     /// Learning from the history.
     pub train: TrainConfig,
+    /// Jobs at their times.
+    pub schedule: ScheduleConfig,
 }
 
 /// The section `[log]`.
@@ -104,6 +108,7 @@ impl Default for Config {
             serve: ServeConfig::default(),
             upkeep: UpkeepConfig::default(),
             train: TrainConfig::default(),
+            schedule: ScheduleConfig::default(),
         }
     }
 }
@@ -123,6 +128,7 @@ impl Config {
         self.serve.validate().map_err(|e| e.to_string())?;
         self.upkeep.validate()?;
         self.train.validate()?;
+        self.schedule.validate()?;
         self.stores.validate(self)?;
         self.guard.validate()?;
         self.model.validate()
