@@ -6,8 +6,7 @@ import os
 from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, Metadata, task
-from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
-from nearcast_assets import EXPORT, RETRIES, late_async
+from nearcast_assets import EXPORT, RETRIES, done_within
 from nearcast_command import run
 
 with DAG(
@@ -17,9 +16,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args={**RETRIES, "execution_timeout": timedelta(hours=6)},
-    deadline=DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_LOGICAL_DATE, interval=timedelta(hours=6), callback=AsyncCallback(late_async)
-    ),
+    deadline=done_within(6),
     tags=["nearcast"],
     doc_md=__doc__,
 ) as export:

@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk import DAG, Param, task
-from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
 from airflow.timetables.assets import AssetOrTimeSchedule
 from airflow.timetables.trigger import CronTriggerTimetable
-from nearcast_assets import MODEL, RETRIES, late_async
+from nearcast_assets import MODEL, RETRIES, done_within
 from nearcast_command import run
 
 SHARDS = 16
@@ -26,9 +25,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args={**RETRIES, "execution_timeout": timedelta(hours=12)},
-    deadline=DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(hours=24), callback=AsyncCallback(late_async)
-    ),
+    deadline=done_within(24),
     params={
         "model": Param("", type="string", description="A known name or a directory; empty: what the event names, or NEARCAST_MODEL"),
         "share": Param(0.5, type="number", exclusiveMinimum=0, maximum=1, description="The share of the time that the job works"),

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk import DAG, Metadata, Param, task
-from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
-from nearcast_assets import DRIFT, RETRIES, late_async
+from nearcast_assets import DRIFT, RETRIES, done_within
 from nearcast_command import ask, run
 
 with DAG(
@@ -61,9 +60,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args={**RETRIES, "execution_timeout": timedelta(hours=6)},
-    deadline=DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(hours=6), callback=AsyncCallback(late_async)
-    ),
+    deadline=done_within(6),
     tags=["nearcast"],
     doc_md="Puts right what `nearcast_watch` found.",
 ) as mend:
