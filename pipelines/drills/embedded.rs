@@ -254,9 +254,8 @@ fn a_job_killed_at_each_phase() {
             (dir, data)
         };
         let slowly = [args, &["--share", "0.3"]].concat();
-        let start = |data: &Path| -> Child {
-            nearcast(data, &slowly).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-        };
+        let start =
+            |data: &Path| -> Child { nearcast(data, &slowly).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap() };
         let (_dir, data) = ruin();
         let begun = Instant::now();
         assert!(start(&data).wait().unwrap().success());

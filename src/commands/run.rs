@@ -123,9 +123,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
                 keep_profiles_fresh(&app, &background).await
             }
         },
-        async {
-            if roles.ingest { jobs::schedule::keep(&app, true, &background).await } else { Ok(()) }
-        },
+        async { if roles.ingest { jobs::schedule::keep(&app, true, &background).await } else { Ok(()) } },
         follow_revisions(&app, &background),
         jobs::handover::take_up(&app, &background),
     );

@@ -11,7 +11,6 @@ use std::{net::SocketAddr, path::PathBuf};
 
 pub use load::load;
 pub use model::ModelConfig;
-pub use schedule::ScheduleConfig;
 use nearcast_domain::{profile::ProfileRule, taste::Taste};
 use nearcast_ingest::IngestConfig;
 use nearcast_pipelines::{TrainConfig, UpkeepConfig};
@@ -20,6 +19,7 @@ use nearcast_stores::{
     cache::RedisConfig, engagement::PostgresConfig, graph::Neo4jConfig, guard::GuardConfig, log::KafkaConfig,
     mongo::MongoConfig, vectors::MilvusConfig,
 };
+pub use schedule::ScheduleConfig;
 use serde::{Deserialize, Serialize};
 pub use stores::{CacheBackend, EngagementBackend, GraphBackend, LedgerBackend, LogBackend, StoresConfig, VectorsBackend};
 

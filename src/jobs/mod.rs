@@ -77,9 +77,10 @@ impl Job {
             return Err("--config, --data-dir and --log are those of the process that runs the schedule; leave them out".into());
         }
         match Self::of(cli.command) {
-            Some(Self::Runs(_) | Self::Schedule(_)) | None => {
-                Err(format!("{:?} is no job that can be scheduled; reconcile, rebuild, reembed, replay and erase are", words.join(" ")))
-            }
+            Some(Self::Runs(_) | Self::Schedule(_)) | None => Err(format!(
+                "{:?} is no job that can be scheduled; reconcile, rebuild, reembed, replay and erase are",
+                words.join(" ")
+            )),
             Some(job) => Ok(job),
         }
     }

@@ -42,7 +42,8 @@ pub fn run(on: &Setting<'_>) -> anyhow::Result<()> {
 }
 
 fn alone_once(on: &Setting<'_>, store: &Path, texts: &Path) -> anyhow::Result<(f64, f64)> {
-    let out = on.ok(store, STATIC, &["embed", &texts.display().to_string(), "--format", "npy", "--stats", "--model", MINILM])?;
+    let out =
+        on.ok(store, STATIC, &["embed", &texts.display().to_string(), "--format", "npy", "--stats", "--model", MINILM])?;
     let told = String::from_utf8_lossy(&out.stderr).into_owned();
     let stats: Value = serde_json::from_str(told.lines().last().context("no stats")?)?;
     Ok((stats["tokens"].as_f64().context("no tokens")?, stats["seconds"].as_f64().context("no seconds")?))

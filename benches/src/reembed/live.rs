@@ -230,9 +230,18 @@ fn tell(
         report["filled"]["vectors"]
     ));
     say(&format!("live: {} answers, {failed} failed (0: {})", answers.len(), verdict(failed == 0)));
-    say(&format!("live: {models:?}; after the first answer of the new one {mixed} of the old one (0: {})", verdict(mixed == 0)));
+    say(&format!(
+        "live: {models:?}; after the first answer of the new one {mixed} of the old one (0: {})",
+        verdict(mixed == 0)
+    ));
     for (name, h) in [("before", &before), ("during", &during)] {
-        say(&format!("live: {name}: {} answers, p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms", h.count(), h.ms(0.5), h.ms(0.9), h.ms(0.99)));
+        say(&format!(
+            "live: {name}: {} answers, p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms",
+            h.count(),
+            h.ms(0.5),
+            h.ms(0.9),
+            h.ms(0.99)
+        ));
     }
     say(&format!("live: p99 during / before {ratio:.2} (at most 1.5: {})", verdict(ratio <= 1.5)));
     for (name, within) in [("before", Duration::ZERO..from), ("during", from..to)] {

@@ -110,7 +110,11 @@ pub struct Standing {
 }
 
 /// How every entry stands, for people.
-pub async fn standings(entries: &[Entry], positions: &dyn Positions, now: Timestamp) -> nearcast_domain::StoreResult<Vec<Standing>> {
+pub async fn standings(
+    entries: &[Entry],
+    positions: &dyn Positions,
+    now: Timestamp,
+) -> nearcast_domain::StoreResult<Vec<Standing>> {
     let mut all = Vec::with_capacity(entries.len());
     for entry in entries {
         let last = LastRun::load(positions, &entry.name).await?;
