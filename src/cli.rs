@@ -53,6 +53,8 @@ pub enum Command {
     Erase(EraseArgs),
     /// What jobs did, the newest first.
     Runs(RunsArgs),
+    /// Runs the jobs of [[schedule.jobs]] at their times (UTC), in one of all instances; `nearcast run` does so by itself.
+    Schedule(ScheduleArgs),
     /// Makes topics, collections, indexes and constraints in the configured stores; may be repeated.
     Setup,
     /// Records that could not be used.
@@ -292,6 +294,17 @@ pub struct RunsArgs {
     pub limit: usize,
     /// A JSON object a line.
     #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `schedule`.
+#[derive(Debug, Clone, Args)]
+pub struct ScheduleArgs {
+    /// Runs nothing: a line a job, with when it is due next and what came of it last.
+    #[arg(long)]
+    pub list: bool,
+    /// With --list: a JSON object a line.
+    #[arg(long, requires = "list")]
     pub json: bool,
 }
 

@@ -6,6 +6,7 @@ mod client;
 mod data;
 mod load;
 mod program;
+mod reembed;
 mod speed;
 
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ enum Command {
         /// Its port.
         port: u16,
     },
+    /// Another model under requests and events, killed in each phase, and how busy it keeps the model.
+    Reembed(reembed::ReembedArgs),
     /// Import, answers, freshness and memory on the MovieLens events.
     Speed {
         /// Requests a connection.
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
     let data = data::find(cli.data)?;
     match cli.command {
         Command::Load(args) => load::run(program, data, &args),
+        Command::Reembed(args) => reembed::run(&program, &data, &args),
         Command::Hello { .. } => Ok(()),
         Command::Speed { requests, connections, events } => speed::run(&program, &data, requests, connections, events),
     }

@@ -118,6 +118,13 @@ impl Drop for Server {
     }
 }
 
+/// A command on embedded stores, to be started by the caller.
+pub fn command(program: &Path, data_dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    embedded(&mut command).args(args).arg("--data-dir").arg(data_dir).args(["--log", "error"]).stdin(Stdio::null());
+    command
+}
+
 /// Stores that the environment names are for who asks for them.
 fn embedded(command: &mut Command) -> &mut Command {
     for (variable, _) in std::env::vars().filter(|(v, _)| v.starts_with("NEARCAST__") && !v.starts_with("NEARCAST__MODEL")) {

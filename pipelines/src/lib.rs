@@ -7,6 +7,7 @@ pub mod evaluate;
 pub mod neighbours;
 pub mod reconcile;
 pub mod reembed;
+pub mod schedule;
 pub mod train;
 pub mod trending;
 pub mod upkeep;

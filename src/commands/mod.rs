@@ -41,6 +41,8 @@ pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Reconcile(args) => on_runtime(&config, |c| jobs::run(Job::Reconcile(args), config.clone(), c)),
         Command::Replay(args) => on_runtime(&config, |c| jobs::run(Job::Replay(args), config.clone(), c)),
         Command::Erase(args) => on_runtime(&config, |c| jobs::run(Job::Erase(args), config.clone(), c)),
+        Command::Schedule(args) if args.list => on_runtime(&config, |c| jobs::run(Job::Schedule(args), config.clone(), c)),
+        Command::Schedule(_) => on_runtime(&config, |c| run::schedule(config.clone(), c)),
         Command::Runs(args) => on_runtime(&config, |c| jobs::run(Job::Runs(args), config.clone(), c)),
         Command::Dlq { action } => on_runtime(&config, |c| dlq::run(action, config.clone(), c)),
     }

@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     cli::{IngestArgs, ListenArgs},
     config::Config,
+    data_dir::DataDirError,
     jobs,
     wiring::{App, Purpose},
 };
@@ -98,7 +99,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
         working.cancel();
         served.context("serving")
     };
-    let (served, worked, (), (), (), (), ()) = tokio::join!(
+    let (served, worked, (), (), (), scheduled, (), ()) = tokio::join!(
         api,
         async {
             let outcome = if roles.ingest { work(&app, &working).await } else { Ok(()) };
@@ -122,6 +123,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
                 keep_profiles_fresh(&app, &background).await
             }
         },
+        async { if roles.ingest { jobs::schedule::keep(&app, true, &background).await } else { Ok(()) } },
         follow_revisions(&app, &background),
         jobs::handover::take_up(&app, &background),
     );
@@ -132,7 +134,34 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
         Ok(app) => app.close().await?,
         Err(_) => tracing::warn!("a store is still in use; the next start takes a little longer"),
     }
-    served.and(worked)
+    served.and(worked).and(scheduled)
+}
+
+/// `nearcast schedule`: the jobs of the configuration at their times, until told to stop.
+pub async fn schedule(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+    if config.schedule.jobs.is_empty() {
+        bail!("no jobs are scheduled: name some under [[schedule.jobs]] in the configuration");
+    }
+    let app = match App::open(config, &cancel).await {
+        Err(e) if matches!(e.downcast_ref(), Some(DataDirError::InUse { .. })) => {
+            return Err(e.context("a process that has the data directory, as nearcast run, runs its schedule itself"));
+        }
+        app => Arc::new(app?),
+    };
+    let following = cancel.child_token();
+    let (kept, ()) = tokio::join!(
+        async {
+            let kept = jobs::schedule::keep(&app, false, &cancel).await;
+            following.cancel();
+            kept
+        },
+        follow_revisions(&app, &following)
+    );
+    match Arc::try_unwrap(app) {
+        Ok(app) => app.close().await?,
+        Err(_) => tracing::warn!("a store is still in use; the next start takes a little longer"),
+    }
+    kept
 }
 
 /// Works off the log until told to stop. A full disk, a store that is read-only and a log that is away are waited for: serving goes on.

@@ -4,6 +4,7 @@
 
 mod load;
 mod model;
+mod schedule;
 mod stores;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -18,6 +19,7 @@ use nearcast_stores::{
     cache::RedisConfig, engagement::PostgresConfig, graph::Neo4jConfig, guard::GuardConfig, log::KafkaConfig,
     mongo::MongoConfig, vectors::MilvusConfig,
 };
+pub use schedule::ScheduleConfig;
 use serde::{Deserialize, Serialize};
 pub use stores::{CacheBackend, EngagementBackend, GraphBackend, LedgerBackend, LogBackend, StoresConfig, VectorsBackend};
 
@@ -61,6 +63,8 @@ pub struct Config {
     pub upkeep: UpkeepConfig,
     /// Learning from the history.
     pub train: TrainConfig,
+    /// Jobs at their times.
+    pub schedule: ScheduleConfig,
 }
 
 /// The section `[log]`.
@@ -104,6 +108,7 @@ impl Default for Config {
             serve: ServeConfig::default(),
             upkeep: UpkeepConfig::default(),
             train: TrainConfig::default(),
+            schedule: ScheduleConfig::default(),
         }
     }
 }
@@ -123,6 +128,7 @@ impl Config {
         self.serve.validate().map_err(|e| e.to_string())?;
         self.upkeep.validate()?;
         self.train.validate()?;
+        self.schedule.validate()?;
         self.stores.validate(self)?;
         self.guard.validate()?;
         self.model.validate()

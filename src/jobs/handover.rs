@@ -62,7 +62,8 @@ pub async fn ask(dir: &Path, cancel: &CancellationToken, refused: anyhow::Error)
             asked_to_stop = true;
             put(&path("cancel"), b"")?;
         }
-        if path("request").exists() && begun.elapsed() > TAKE_UP {
+        // Jobs are done one after the other: while one goes on, the others wait.
+        if path("request").exists() && begun.elapsed() > TAKE_UP && !is_busy(&folder) {
             let _ = fs::remove_file(path("request"));
             return Err(refused.context("the process that has the data directory takes up no jobs"));
         }
@@ -110,6 +111,7 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Takes up requests, one after the other, until `stop`.
 pub async fn take_up(app: &Arc<App>, stop: &CancellationToken) {
     let Some(folder) = app.dir.as_ref().map(|_| app.config.data_dir.join(FOLDER)) else { return };
+    forget_earlier(&folder);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -128,10 +130,29 @@ pub async fn take_up(app: &Arc<App>, stop: &CancellationToken) {
     }
 }
 
+/// Whether a job is under way: it tells, and has not ended.
+fn is_busy(folder: &Path) -> bool {
+    let names = ending(folder, ".out");
+    names.iter().any(|id| !folder.join(format!("{id}.done")).exists())
+}
+
+/// Removes what an earlier process left: whoever had asked it has ended since.
+fn forget_earlier(folder: &Path) {
+    for kind in ["out", "done", "cancel"] {
+        for id in ending(folder, &format!(".{kind}")) {
+            let _ = fs::remove_file(folder.join(format!("{id}.{kind}")));
+        }
+    }
+}
+
 fn requests(folder: &Path) -> BTreeSet<String> {
+    ending(folder, ".request")
+}
+
+fn ending(folder: &Path, ending: &str) -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir(folder) else { return BTreeSet::new() };
     let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
-    names.filter_map(|n| n.strip_suffix(".request").map(str::to_owned)).collect()
+    names.filter_map(|n| n.strip_suffix(ending).map(str::to_owned)).collect()
 }
 
 async fn one(app: &Arc<App>, folder: &Path, id: &str, stop: &CancellationToken) -> anyhow::Result<()> {
@@ -143,7 +164,7 @@ async fn one(app: &Arc<App>, folder: &Path, id: &str, stop: &CancellationToken) 
     let job = Job::of(cli.command).context("this command is no job")?;
     tracing::info!(job = job.name(), "a job is taken up");
     let cancel = stop.child_token();
-    let place = Place { app, live: true, base: request.base, out, cancel: cancel.clone() };
+    let place = Place { app, live: true, base: request.base, out, cancel: cancel.clone(), scheduled: None };
     let told_to_stop = async {
         while !path("cancel").exists() {
             tokio::time::sleep(LOOK_EVERY).await;

@@ -10,11 +10,13 @@ mod rebuild;
 mod reembed;
 mod replay;
 mod runs;
+pub mod schedule;
 mod truth;
 
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::bail;
+use clap::Parser as _;
 use nearcast_domain::{
     Timestamp,
     ports::{EngagementJobs, PipelineRun},
@@ -24,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::out::Out;
 use crate::{
-    cli::{Command, EraseArgs, RebuildArgs, ReconcileArgs, ReembedArgs, ReplayArgs, RunsArgs},
+    cli::{Cli, Command, EraseArgs, RebuildArgs, ReconcileArgs, ReembedArgs, ReplayArgs, RunsArgs, ScheduleArgs},
     config::Config,
     data_dir::DataDirError,
     wiring::App,
@@ -45,6 +47,8 @@ pub enum Job {
     Erase(EraseArgs),
     /// What jobs did.
     Runs(RunsArgs),
+    /// What is scheduled.
+    Schedule(ScheduleArgs),
 }
 
 impl Job {
@@ -57,8 +61,28 @@ impl Job {
             Command::Replay(args) => Self::Replay(args),
             Command::Erase(args) => Self::Erase(args),
             Command::Runs(args) => Self::Runs(args),
+            Command::Schedule(args) if args.list => Self::Schedule(args),
             _ => return None,
         })
+    }
+
+    /// The job of a command line without the program's name, for a schedule. The error says what is wrong with it.
+    pub fn parse(words: &[String]) -> Result<Self, String> {
+        let line = std::iter::once("nearcast").chain(words.iter().map(String::as_str));
+        let cli = Cli::try_parse_from(line).map_err(|e| {
+            let whole = e.to_string();
+            whole.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        })?;
+        if cli.config.is_some() || cli.data_dir.is_some() || cli.log.is_some() {
+            return Err("--config, --data-dir and --log are those of the process that runs the schedule; leave them out".into());
+        }
+        match Self::of(cli.command) {
+            Some(Self::Runs(_) | Self::Schedule(_)) | None => Err(format!(
+                "{:?} is no job that can be scheduled; reconcile, rebuild, reembed, replay and erase are",
+                words.join(" ")
+            )),
+            Some(job) => Ok(job),
+        }
     }
 
     const fn name(&self) -> &'static str {
@@ -69,6 +93,7 @@ impl Job {
             Self::Replay(_) => "replay",
             Self::Erase(_) => "erase",
             Self::Runs(_) => "runs",
+            Self::Schedule(_) => "schedule",
         }
     }
 
@@ -80,6 +105,7 @@ impl Job {
             Self::Replay(args) => args.json,
             Self::Erase(args) => args.json,
             Self::Runs(args) => args.json,
+            Self::Schedule(args) => args.json,
         }
     }
 }
@@ -96,6 +122,8 @@ pub struct Place<'a> {
     pub out: Arc<Out>,
     /// Stops it.
     pub cancel: CancellationToken,
+    /// The entry of the schedule that asked for it, and when it was due.
+    pub scheduled: Option<(String, Timestamp)>,
 }
 
 impl Place<'_> {
@@ -139,7 +167,7 @@ pub async fn run(job: Job, config: Config, cancel: CancellationToken) -> anyhow:
         Err(e) => return Err(e),
     };
     let out = Arc::new(Out::here());
-    let place = Place { app: &app, live: false, base: std::env::current_dir()?, out, cancel };
+    let place = Place { app: &app, live: false, base: std::env::current_dir()?, out, cancel, scheduled: None };
     let outcome = execute(&job, &place).await;
     drop(place);
     app.close().await?;
@@ -148,8 +176,10 @@ pub async fn run(job: Job, config: Config, cancel: CancellationToken) -> anyhow:
 
 /// Runs a job to its end, tells what came of it and writes it down.
 pub async fn execute(job: &Job, place: &Place<'_>) -> anyhow::Result<()> {
-    if let Job::Runs(args) = job {
-        return runs::run(args, place).await;
+    match job {
+        Job::Runs(args) => return runs::run(args, place).await,
+        Job::Schedule(args) => return schedule::list(args, place).await,
+        _ => {}
     }
     let engagement = &place.app.stores.engagement;
     let started = Timestamp::now();
@@ -169,7 +199,7 @@ pub async fn execute(job: &Job, place: &Place<'_>) -> anyhow::Result<()> {
         Job::Reconcile(args) => rebuild::reconcile(args, place).await,
         Job::Replay(args) => replay::run(args, place).await,
         Job::Erase(args) => erase::run(args, place).await,
-        Job::Runs(_) => unreachable!("told above"),
+        Job::Runs(_) | Job::Schedule(_) => unreachable!("told above"),
     };
     run.finished = Some(Timestamp::now());
     match &outcome {
@@ -184,6 +214,10 @@ pub async fn execute(job: &Job, place: &Place<'_>) -> anyhow::Result<()> {
             run.outcome = if place.cancel.is_cancelled() { "interrupted" } else { "failed" }.into();
             run.report = json!({ "error": format!("{e:#}") });
         }
+    }
+    if let Some((name, due)) = &place.scheduled {
+        run.report["schedule"] = name.as_str().into();
+        run.report["due"] = due.to_string().into();
     }
     note(engagement, &run).await;
     let done = outcome?;

@@ -1,4 +1,4 @@
-//! Where a job's lines go: to this process's terminal, or to a file that the command which asked for it reads.
+//! Where a job's lines go: to this process's terminal, to a file that the command which asked for it reads, or to the log.
 
 use std::{
     fs::File,
@@ -12,9 +12,15 @@ use serde_json::json;
 /// How often progress is told.
 const EVERY: Duration = Duration::from_secs(2);
 
+enum To {
+    Here,
+    File(Mutex<File>),
+    Log(String),
+}
+
 /// See the module.
 pub struct Out {
-    file: Option<Mutex<File>>,
+    to: To,
     told: Mutex<Option<Instant>>,
     begun: Instant,
 }
@@ -22,28 +28,35 @@ pub struct Out {
 impl Out {
     /// To this process's own standard output and error.
     pub fn here() -> Self {
-        Self { file: None, told: Mutex::default(), begun: Instant::now() }
+        Self { to: To::Here, told: Mutex::default(), begun: Instant::now() }
     }
 
     /// To a file, a JSON object a line.
     pub fn to(file: File) -> Self {
-        Self { file: Some(Mutex::new(file)), ..Self::here() }
+        Self { to: To::File(Mutex::new(file)), ..Self::here() }
+    }
+
+    /// To the log, under the name of a scheduled job.
+    pub fn log(job: String) -> Self {
+        Self { to: To::Log(job), ..Self::here() }
     }
 
     /// A line of the result.
     #[allow(clippy::print_stdout, reason = "the result of the command")]
     pub fn line(&self, line: &str) {
-        match &self.file {
-            Some(file) => write(file, "out", line),
-            None => println!("{line}"),
+        match &self.to {
+            To::File(file) => write(file, "out", line),
+            To::Log(job) => tracing::info!(job, "{line}"),
+            To::Here => println!("{line}"),
         }
     }
 
     /// A line about how it goes.
     pub fn note(&self, line: &str) {
-        match &self.file {
-            Some(file) => write(file, "note", line),
-            None => eprintln!("{line}"),
+        match &self.to {
+            To::File(file) => write(file, "note", line),
+            To::Log(job) => tracing::debug!(job, "{line}"),
+            To::Here => eprintln!("{line}"),
         }
     }
 

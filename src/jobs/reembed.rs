@@ -59,6 +59,7 @@ async fn to(args: &ReembedArgs, model: &str, place: &Place<'_>) -> anyhow::Resul
         return Ok(Outcome { report, text: vec![format!("{} is read from now on", target.label)], failed: None });
     }
     let plan = begin(place, from, target).await?;
+    phase(place, "filling: vectors are made from the ledger");
     let filled = fill(place, args, &embedder, false).await?;
     if args.fill_only {
         let text = vec![format!(
@@ -67,8 +68,15 @@ async fn to(args: &ReembedArgs, model: &str, place: &Place<'_>) -> anyhow::Resul
         )];
         return Ok(Outcome { report: json!({ "filled": filled }), text, failed: None });
     }
+    phase(place, "projecting: profiles and items are written");
     catch_up(place, args, &embedder).await?;
+    phase(place, "comparing: the new revision with the old one");
     compare_and_switch(place, args, plan, &embedder, &filled).await
+}
+
+/// Tells what goes on.
+fn phase(place: &Place<'_>, what: &str) {
+    place.out.note(&format!("phase: {what}"));
 }
 
 /// Writes the plan down, or goes on with the one that is there, and waits until everybody writes both revisions.
@@ -106,7 +114,8 @@ async fn seen_by_all(place: &Place<'_>) {
 async fn fill(place: &Place<'_>, args: &ReembedArgs, embedder: &Arc<dyn Embedder>, again: bool) -> anyhow::Result<Filled> {
     let (app, out) = (place.app, place.out.clone());
     let mut texts = 0;
-    for tenant in app.stores.ledger.tenants().await? {
+    // What was missed is little, and how much is not known.
+    for tenant in if again { Vec::new() } else { app.stores.ledger.tenants().await? } {
         let counts = app.stores.ledger.counts(&tenant).await?;
         texts += counts.items + counts.events;
     }
@@ -225,10 +234,12 @@ async fn compare_and_switch(
         return Ok(Outcome { report, text, failed: Some(why) });
     }
     go_on(place)?;
+    phase(place, "switching");
     // The switch. All of what follows is repeated by whoever comes next.
     app.vectors_told.switch(plan.to.revision()).await?;
     plan.phase = Phase::Switched;
     app.set_plan(Some(&plan)).await?;
+    phase(place, "settling: what was written meanwhile");
     report["settled"] = Value::from(settle(place, args, embedder).await?);
     text.push(format!("{} is read from now on; {} is kept for --rollback until --prune", plan.to.label, plan.from.label));
     Ok(Outcome { report, text, failed: None })
@@ -333,6 +344,7 @@ async fn drop_unread(place: &Place<'_>, plan: &mut Plan) -> anyhow::Result<u64> 
     let current = app.stores.vectors.revision().await?;
     let unread = [&plan.from, &plan.to].into_iter().find(|n| Some(n.revision()) != current.as_deref()).cloned();
     let Some(unread) = unread else { bail!("both models of the plan are one") };
+    phase(place, "pruning: the revision that nobody reads");
     plan.phase = Phase::Pruning;
     app.set_plan(Some(plan)).await?;
     app.follow().await?;

@@ -221,7 +221,8 @@ impl App {
         let before = lock(&revisions.lanes).clone();
         let current = self.stores.vectors.revision().await?;
         let mut candidates = vec![before.0.clone()];
-        candidates.extend(stored::<Named>(&*self.stores.positions, CURRENT).await?);
+        let record: Option<Named> = stored(&*self.stores.positions, CURRENT).await?;
+        candidates.extend(record.clone());
         candidates.extend(plan.iter().flat_map(|p| [p.to.clone(), p.from.clone()]));
         let main = match &current {
             None => before.0.clone(),
@@ -229,6 +230,14 @@ impl App {
                 format!("the vector index holds vectors of the revision {r}, which no model that this process knows has")
             })?,
         };
+        // A process that ended between a switch and its record leaves that to whoever comes next, while the plan still names the model.
+        if let Some(plan) = &plan
+            && current.is_some()
+            && record.as_ref() != Some(&main)
+            && (record.is_some() || main.label == plan.to.label)
+        {
+            self.stores.positions.set(CURRENT, &serde_json::to_string(&main)?).await?;
+        }
         let also = plan.filter(|p| p.phase != Phase::Pruning).and_then(|p| [p.to, p.from].into_iter().find(|n| *n != main));
         if (&main, also.as_ref().map(|n| &n.label)) == (&before.0, before.1.as_ref()) {
             return Ok(());

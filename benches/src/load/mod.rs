@@ -14,6 +14,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::bail;
 use clap::Args;
 
+pub use histogram::Histogram;
+
 use self::{
     driver::{Load, Outcome, Paths, run as drive},
     report::Section,
