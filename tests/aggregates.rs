@@ -41,7 +41,12 @@ fn told(data: &Path, flags: &[&str]) -> BTreeMap<(String, String, String), (u64,
     let of = |v: &Value| v.as_str().unwrap().to_owned();
     text.lines()
         .map(|l| serde_json::from_str::<Value>(l).unwrap())
-        .map(|r| ((of(&r["tenant"]), of(&r["start"]), of(&r["item_id"])), (r["events"].as_u64().unwrap(), r["users"].as_u64().unwrap())))
+        .map(|r| {
+            (
+                (of(&r["tenant"]), of(&r["start"]), of(&r["item_id"])),
+                (r["events"].as_u64().unwrap(), r["users"].as_u64().unwrap()),
+            )
+        })
         .collect()
 }
 
@@ -115,7 +120,10 @@ fn equal_a_plain_count() {
     assert_eq!((sum(&report, "spans"), sum(&report, "written")), (2, 2), "{report}");
     same(&data, &["--hourly"], &plain(&all, 13, ":00:00Z", ""));
     // What is erased is out of them.
-    let erasure = vec![json!({"type":"erasure","user_id":"u1","timestamp":"2026-03-20T00:00:00Z"}), json!({"type":"erasure","user_id":"old","timestamp":"2026-03-20T00:00:00Z"})];
+    let erasure = vec![
+        json!({"type":"erasure","user_id":"u1","timestamp":"2026-03-20T00:00:00Z"}),
+        json!({"type":"erasure","user_id":"old","timestamp":"2026-03-20T00:00:00Z"}),
+    ];
     import(&data, dir.path(), &erasure);
     let default_only = |all: &[Value]| -> Vec<Value> { all.iter().filter(|e| e["tenant"] != "other").cloned().collect() };
     all.extend(erasure);

@@ -18,7 +18,11 @@ fn imported(dir: &Path, args: &[&str], rejected: u64) -> BTreeMap<String, Vec<Va
         serde_json::from_str(&out).unwrap()
     };
     let (first, second) = (import(args), import(args));
-    assert_eq!((&second["new"], &second["conflicts"], &second["records"]), (&json!(0), &json!(0), &first["records"]), "{second}");
+    assert_eq!(
+        (&second["new"], &second["conflicts"], &second["records"]),
+        (&json!(0), &json!(0), &first["records"]),
+        "{second}"
+    );
     assert_eq!(first["rejected"], rejected, "{first}");
     let out = dir.join("out");
     let _ = std::fs::remove_dir_all(&out);
@@ -53,7 +57,11 @@ fn refusal(dir: &Path, args: &[&str]) -> String {
 fn movielens() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    std::fs::write(path("movies.csv"), "movieId,title,genres\r\n7,\"Sea, The (1999)\",Drama|Sea\r\n8,Hill (2001),(no genres listed)\r\n").unwrap();
+    std::fs::write(
+        path("movies.csv"),
+        "movieId,title,genres\r\n7,\"Sea, The (1999)\",Drama|Sea\r\n8,Hill (2001),(no genres listed)\r\n",
+    )
+    .unwrap();
     std::fs::write(
         path("ratings.csv"),
         "userId,movieId,rating,timestamp\r\n1,7,4.5,1260759144\r\n1,8,0.5,1260759145\r\n2,7,many,1260759146\r\n2,8,3.0\r\n2,8,3.0,1260759147\r\n",
@@ -67,7 +75,10 @@ fn movielens() {
         assert_eq!((&all["item"][0]["categories"], &all["item"][1]["categories"]), (&json!(["Drama", "Sea"]), &json!([])));
         let e = &all["engagement"];
         assert_eq!(e.len(), 3);
-        assert_eq!((&e[0]["kind"], &e[0]["value"], &e[0]["timestamp"]), (&json!("rating"), &json!(4.5), &json!("2009-12-14T02:52:24Z")));
+        assert_eq!(
+            (&e[0]["kind"], &e[0]["value"], &e[0]["timestamp"]),
+            (&json!("rating"), &json!(4.5), &json!("2009-12-14T02:52:24Z"))
+        );
         let letters = letters(dir.path());
         assert!(letters.contains("ratings.csv:4]") && letters.contains("no number"), "{letters}");
         assert!(letters.contains("ratings.csv:5]") && letters.contains("3 fields where 4"), "{letters}");
@@ -111,9 +122,19 @@ CreationDate=\"2020-01-05T00:00:00.000\" UserId=\"12\" />\n  <row Id=\"2\" PostI
     let item = &all["item"][0];
     assert_eq!((&item["item_id"], &item["text"]), (&json!("1"), &json!("Which malt?. Pale & dry")));
     assert_eq!((&item["categories"], &item["timestamp"]), (&json!(["dry-hop", "malt"]), &json!("2020-02-01T00:00:00Z")));
-    let of: Vec<_> = all["message"].iter().map(|m| (m["message_id"].clone(), m["user_id"].clone(), m["item_id"].clone(), m["text"].clone())).collect();
+    let of: Vec<_> = all["message"]
+        .iter()
+        .map(|m| (m["message_id"].clone(), m["user_id"].clone(), m["item_id"].clone(), m["text"].clone()))
+        .collect();
     let row = |id: &str, user: &str, text: &str| (json!(id), json!(user), json!("1"), json!(text));
-    assert_eq!(of, [row("post-1", "10", "Which malt?. Pale & dry"), row("post-2", "11", "Munich."), row("comment-1", "12", "Agreed & done")]);
+    assert_eq!(
+        of,
+        [
+            row("post-1", "10", "Which malt?. Pale & dry"),
+            row("post-2", "11", "Munich."),
+            row("comment-1", "12", "Agreed & done")
+        ]
+    );
     let letters = letters(dir.path());
     assert!(letters.contains("Posts.xml:7]") && letters.contains("no CreationDate"), "{letters}");
     // Torn in the middle of a row, and between two.
@@ -136,7 +157,8 @@ fn gorse_says(all: &BTreeMap<String, Vec<Value>>) {
     assert_eq!(items[0]["categories"], json!(["home", "light"]));
     assert_eq!(items[0]["timestamp"], "2026-01-02T03:04:05Z");
     assert_eq!((&items[1]["text"], &items[1]["hidden"]), (&Value::Null, &json!(true)));
-    let told: Vec<_> = e.iter().map(|e| (e["kind"].as_str().unwrap(), e["user_id"].as_str().unwrap(), e["value"].as_f64().unwrap())).collect();
+    let told: Vec<_> =
+        e.iter().map(|e| (e["kind"].as_str().unwrap(), e["user_id"].as_str().unwrap(), e["value"].as_f64().unwrap())).collect();
     assert_eq!(told, [("read", "v", 1.0), ("read", "u", 1.0), ("star", "u", 4.5)]);
     assert_eq!((&e[0]["timestamp"], &e[1]["timestamp"]), (&json!("1970-01-01T00:00:00Z"), &json!("2026-01-03T00:00:00Z")));
 }
@@ -164,7 +186,10 @@ fn gorse_as_lines() {
     gorse_says(&all);
     assert_eq!(all["item"][0]["attributes"], json!({"labels": {"topics": ["x"]}}));
     let letters = letters(dir.path());
-    assert!(letters.contains("feedback.jsonl:4]") && letters.contains("no ItemId") && letters.contains("feedback.jsonl:5]"), "{letters}");
+    assert!(
+        letters.contains("feedback.jsonl:4]") && letters.contains("no ItemId") && letters.contains("feedback.jsonl:5]"),
+        "{letters}"
+    );
 }
 
 #[test]
@@ -212,7 +237,17 @@ fn gorse_as_a_dump() {
     let zero = stamp(-62_135_596_800_i64 as u64);
     let user = framed([field(1, b"u"), field(2, b"null")].concat());
     let items = [
-        framed([field(2, b"a"), field(4, b"light"), field(4, b"home"), field(5, &stamp(1_767_323_045)), field(6, b"{\"x\":1}"), field(7, b"A lamp")].concat()),
+        framed(
+            [
+                field(2, b"a"),
+                field(4, b"light"),
+                field(4, b"home"),
+                field(5, &stamp(1_767_323_045)),
+                field(6, b"{\"x\":1}"),
+                field(7, b"A lamp"),
+            ]
+            .concat(),
+        ),
         framed([field(2, b"b"), vec![3 << 3, 1], field(5, &zero), field(6, b"null")].concat()),
     ];
     let who = |kind: &[u8], user: &[u8], item: &[u8]| [field(2, kind), field(3, user), field(4, item)].concat();

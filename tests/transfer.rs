@@ -69,7 +69,11 @@ fn there_and_back() {
         assert!(counts["erasures"].as_u64().unwrap() > 10 && counts["item_embeddings"].as_u64().unwrap() >= 61, "{report}");
         assert_eq!(counts["messages"], counts["message_embeddings"], "{report}");
         let manifest = json_of(&std::fs::read_to_string(out.join("manifest.json")).unwrap());
-        assert_eq!(manifest["files"].as_array().unwrap().len(), files(&out).len() - 1, "every file is named, and nothing else lies there");
+        assert_eq!(
+            manifest["files"].as_array().unwrap().len(),
+            files(&out).len() - 1,
+            "every file is named, and nothing else lies there"
+        );
         assert!(!dir.path().join(format!("{name}.partial")).exists() && !dir.path().join(format!("{name}.lock")).exists());
 
         let copy = dir.path().join(format!("{name} copy"));
@@ -209,7 +213,9 @@ fn beside_a_running_server() {
 fn the_development_sets() {
     let Some(root) = std::env::var_os("NEARCAST_TEST_DATA").map(PathBuf::from) else {
         assert!(std::env::var_os("CI").is_none(), "NEARCAST_TEST_DATA must name the development data");
-        println!("skipped: NEARCAST_TEST_DATA does not name the development data (MovieLens latest-small, Amazon Office Products, beer.stackexchange.com, Ubuntu IRC)");
+        println!(
+            "skipped: NEARCAST_TEST_DATA does not name the development data (MovieLens latest-small, Amazon Office Products, beer.stackexchange.com, Ubuntu IRC)"
+        );
         return;
     };
     let dir = tempfile::tempdir().unwrap();

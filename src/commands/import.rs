@@ -93,7 +93,8 @@ async fn whole(input: &Input, cancel: &CancellationToken) -> anyhow::Result<()> 
     let (dir, stop) = (input.path.clone(), cancel.clone());
     let check = move || {
         let progress = Progress::new("checksums", 0, false);
-        let checked = transfer::check(&dir, &|done, of| progress.at(done, &format!("{done} of {of} bytes")), &|| stop.is_cancelled());
+        let checked =
+            transfer::check(&dir, &|done, of| progress.at(done, &format!("{done} of {of} bytes")), &|| stop.is_cancelled());
         progress.done("");
         checked.map(drop)
     };
@@ -117,7 +118,11 @@ async fn foreign(app: &App, input: Input, tenant: Tenant, cancel: &CancellationT
             app.worker.set_lanes(&main, lanes.also.as_ref().map(|l| &l.embedder)).await;
             known = Some(told);
         } else {
-            eprintln!("{name}: its vectors are of {}, this instance's model is {}: texts are embedded anew", manifest.model.name, model.label());
+            eprintln!(
+                "{name}: its vectors are of {}, this instance's model is {}: texts are embedded anew",
+                manifest.model.name,
+                model.label()
+            );
         }
     }
     let mut source = ReaderSource::open(input, tenant, app.stores.positions.clone(), known.clone()).await?;

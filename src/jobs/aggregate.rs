@@ -54,7 +54,8 @@ pub async fn run(args: &AggregateArgs, place: &Place<'_>) -> anyhow::Result<Outc
         )
     });
     let text = text.collect();
-    let anomalies: Vec<&str> = if reports.iter().all(|r| r.events == 0) { vec!["there was nothing to count"] } else { Vec::new() };
+    let anomalies: Vec<&str> =
+        if reports.iter().all(|r| r.events == 0) { vec!["there was nothing to count"] } else { Vec::new() };
     Ok(Outcome { report: json!({ "span": span.name(), "tenants": reports, "anomalies": anomalies }), text, failed: None })
 }
 

@@ -42,7 +42,11 @@ fn csv(path: &Path, items: bool, sink: &mut Sink) -> Result<(), ReadError> {
     let names: Vec<String> = header.iter().map(plain).collect();
     let needed: &[&str] = if items { &["itemid"] } else { &["feedbacktype", "userid", "itemid"] };
     if let Some(missing) = needed.iter().find(|n| !names.iter().any(|name| name == *n)) {
-        return Err(ReadError::at(path, 1, format!("the header has no {missing}: {}", header.iter().collect::<Vec<_>>().join(","))));
+        return Err(ReadError::at(
+            path,
+            1,
+            format!("the header has no {missing}: {}", header.iter().collect::<Vec<_>>().join(",")),
+        ));
     }
     let mut record = csv::StringRecord::new();
     loop {
@@ -119,7 +123,8 @@ pub(super) fn item(row: &Row) -> Result<Value, String> {
 
 pub(super) fn feedback(row: &Row) -> Result<Value, String> {
     let needed = |name: &str, shown: &str| text(row, name).ok_or_else(|| format!("the feedback has no {shown}"));
-    let (kind, user, item) = (needed("feedbacktype", "FeedbackType")?, needed("userid", "UserId")?, needed("itemid", "ItemId")?);
+    let (kind, user, item) =
+        (needed("feedbacktype", "FeedbackType")?, needed("userid", "UserId")?, needed("itemid", "ItemId")?);
     // What has no time happened before everything that has one.
     let at = time(row)?.unwrap_or(Timestamp::ZERO);
     let mut event = json!({ "type": "engagement", "user_id": user, "item_id": item, "kind": kind, "timestamp": at });

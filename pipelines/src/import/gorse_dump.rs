@@ -24,7 +24,9 @@ const LONGEST: i64 = 16 << 20;
 pub(super) fn read(path: &Path, sink: &mut Sink) -> Result<(), ReadError> {
     let mut input = lined::open(path, sink.counter())?;
     let (mut stream, mut number) = (END, 0_u64);
-    let torn = |number: u64, e: &dyn std::fmt::Display| ReadError::at(path, 0, format!("behind message {number}: {e}: the dump is torn"));
+    let torn = |number: u64, e: &dyn std::fmt::Display| {
+        ReadError::at(path, 0, format!("behind message {number}: {e}: the dump is torn"))
+    };
     loop {
         let mut eight = [0; 8];
         input.read_exact(&mut eight).map_err(|e| torn(number, &e))?;

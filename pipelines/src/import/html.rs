@@ -72,7 +72,10 @@ mod tests {
 
     #[test]
     fn tags_and_entities() {
-        assert_eq!(text("<p>Hops &amp; malt</p>\n\n<p>2 &lt; 3 &#233; &#x2713; &nope; AT&T</p>"), "Hops & malt 2 < 3 é ✓ &nope; AT&T");
+        assert_eq!(
+            text("<p>Hops &amp; malt</p>\n\n<p>2 &lt; 3 &#233; &#x2713; &nope; AT&T</p>"),
+            "Hops & malt 2 < 3 é ✓ &nope; AT&T"
+        );
         assert_eq!(text("<a href=\"x\">unclosed"), "unclosed");
         assert_eq!(text("<"), "");
         assert_eq!(text(&"é".repeat(20_000)).len(), MAX_TEXT_BYTES);

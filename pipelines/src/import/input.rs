@@ -70,7 +70,9 @@ impl Input {
                 .then(|| first(&dir, &["Posts.xml"]))
                 .flatten()
                 .map(|posts| (Kind::StackExchange, path.to_owned(), posts))
-                .map(|(kind, path, posts)| (kind, path, [Some(posts), first(&dir, &["Comments.xml"])].into_iter().flatten().collect()))
+                .map(|(kind, path, posts)| {
+                    (kind, path, [Some(posts), first(&dir, &["Comments.xml"])].into_iter().flatten().collect())
+                })
         });
         let found = match found {
             None if auto(&["gorse"]) && meta.is_file() && is_dump(path).map_err(failed)? => {
@@ -94,7 +96,9 @@ impl Input {
                 0,
                 "is a directory that holds no export, no ratings.csv or ratings.dat, no Posts.xml and no feedback of Gorse; name its files",
             )),
-            None if name == "Comments.xml" => Err(ReadError::at(path, 0, "needs Posts.xml beside it: comments say only which post they are about")),
+            None if name == "Comments.xml" => {
+                Err(ReadError::at(path, 0, "needs Posts.xml beside it: comments say only which post they are about"))
+            }
             None => Ok(None),
         }
     }

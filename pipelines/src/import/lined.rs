@@ -36,8 +36,8 @@ impl<R: Read> Read for Counted<R> {
 /// Opens a file; `read` counts its bytes as they lie on the disk.
 pub(super) fn open(path: &Path, read: Arc<AtomicU64>) -> Result<Lined<Box<dyn BufRead>>, ReadError> {
     let failed = |e| ReadError::at(path, 0, e);
-    let file = BufReader::with_capacity(1 << 18, Counted { inner: File::open(path).map_err(failed)?, read });
-    let mut file = file;
+    let file = File::open(path).map_err(failed)?;
+    let mut file = BufReader::with_capacity(1 << 18, Counted { inner: file, read });
     let zipped = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
     let inner: Box<dyn BufRead> =
         if zipped { Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(file))) } else { Box::new(file) };

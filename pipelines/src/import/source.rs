@@ -1,9 +1,6 @@
 //! A reader as a source of the worker: goes on where the last import of the same files was stopped.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::AtomicU64,
-};
+use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicU64};
 
 use async_trait::async_trait;
 use nearcast_domain::{
@@ -66,20 +63,7 @@ impl ReaderSource {
             sink.end(outcome);
         });
         let waiting = Vec::new().into_iter();
-        Ok(Self {
-            tenant,
-            rx,
-            waiting,
-            failed: None,
-            key,
-            fingerprint,
-            positions,
-            known,
-            read,
-            notes,
-            skipped,
-            ended: false,
-        })
+        Ok(Self { tenant, rx, waiting, failed: None, key, fingerprint, positions, known, read, notes, skipped, ended: false })
     }
 
     /// Bytes read so far.

@@ -13,10 +13,7 @@ use std::{
 use quick_xml::{Reader, XmlVersion, events::Event as Xml};
 use serde_json::{Value, json};
 
-use super::{
-    ReadError, Sink, html,
-    lined,
-};
+use super::{ReadError, Sink, html, lined};
 
 /// Posts first: comments say only which post they are about.
 pub(super) fn read(files: &[PathBuf], sink: &mut Sink) -> Result<(), ReadError> {
@@ -36,7 +33,9 @@ pub(super) fn read(files: &[PathBuf], sink: &mut Sink) -> Result<(), ReadError> 
         })?;
     }
     if nobody > 0 {
-        sink.note(format!("{nobody} posts and comments have no author any more, or are about none of the questions: passed over"));
+        sink.note(format!(
+            "{nobody} posts and comments have no author any more, or are about none of the questions: passed over"
+        ));
     }
     Ok(())
 }

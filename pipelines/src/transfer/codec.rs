@@ -11,8 +11,9 @@ use nearcast_domain::{Event, event::hex};
 use sha2::{Digest, Sha256};
 
 use super::{
-    TransferError, parquet,
+    TransferError,
     json::to_json,
+    parquet,
     rows::{Dataset, Encoding, Row},
 };
 

@@ -211,7 +211,13 @@ impl Job<'_> {
         }
     }
 
-    async fn user(&mut self, tenant: &Tenant, user: &UserId, h: &History, profile: Option<Vector>) -> Result<(), TransferError> {
+    async fn user(
+        &mut self,
+        tenant: &Tenant,
+        user: &UserId,
+        h: &History,
+        profile: Option<Vector>,
+    ) -> Result<(), TransferError> {
         let profile = profile.map(|vector| Embedded {
             tenant: tenant.clone(),
             user_id: Some(user.clone()),
@@ -278,7 +284,8 @@ impl Job<'_> {
     async fn forget(&mut self, mut known: HashMap<(Tenant, UserId), Timestamp>) -> Result<(), TransferError> {
         for _ in 0..ROUNDS {
             let now = self.of.erasures().await?;
-            let new: HashMap<_, _> = now.iter().filter(|(user, t)| known.get(*user) != Some(*t)).map(|(u, t)| (u.clone(), *t)).collect();
+            let new: HashMap<_, _> =
+                now.iter().filter(|(user, t)| known.get(*user) != Some(*t)).map(|(u, t)| (u.clone(), *t)).collect();
             if new.is_empty() {
                 break;
             }

@@ -45,7 +45,13 @@ fn twin<'a>(manifest: &'a Manifest, file: &FileEntry, dataset: Dataset) -> Optio
     manifest.files.iter().find(|f| f.path == path)
 }
 
-fn one(dir: &Path, manifest: &Manifest, file: &FileEntry, beside: Option<&FileEntry>, sink: &mut Sink) -> Result<(), ReadError> {
+fn one(
+    dir: &Path,
+    manifest: &Manifest,
+    file: &FileEntry,
+    beside: Option<&FileEntry>,
+    sink: &mut Sink,
+) -> Result<(), ReadError> {
     let path = dir.join(&file.path);
     let open = |f: &FileEntry| codec::read(&dir.join(&f.path), manifest.encoding, f.dataset);
     let mut vectors = beside.map(open).transpose()?.map(Iterator::peekable);
@@ -80,7 +86,9 @@ fn beside_of(vectors: &mut Peekable<Rows>, event: &Event) -> Result<Option<Vecto
         let Row::Embedded(Embedded { tenant, user_id, message_id, item_id, .. }) = row else { return false };
         match event {
             Event::Message(m) => {
-                *tenant == m.tenant && user_id.as_ref() == Some(&m.user_id) && message_id.as_deref() == Some(m.message_id.as_str())
+                *tenant == m.tenant
+                    && user_id.as_ref() == Some(&m.user_id)
+                    && message_id.as_deref() == Some(m.message_id.as_str())
             }
             Event::Item(i) => *tenant == i.tenant && item_id.as_ref() == Some(&i.item_id),
             _ => false,

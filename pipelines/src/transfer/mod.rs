@@ -14,8 +14,8 @@ mod json;
 mod manifest;
 mod parquet;
 mod parts;
-mod stage;
 mod rows;
+mod stage;
 
 use std::{io, path::PathBuf};
 

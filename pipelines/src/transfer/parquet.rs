@@ -30,6 +30,10 @@ fn text<'a>(of: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
     Arc::new(of.collect::<StringArray>())
 }
 
+fn column(array: impl Array + 'static) -> ArrayRef {
+    Arc::new(array)
+}
+
 fn times(of: impl Iterator<Item = Option<Timestamp>>) -> ArrayRef {
     Arc::new(of.map(|t| t.map(Timestamp::millis)).collect::<TimestampMillisecondArray>().with_timezone("UTC"))
 }
@@ -67,12 +71,15 @@ fn of_events(rows: &[Row]) -> impl Iterator<Item = &Event> {
     })
 }
 
-fn events(rows: &[Row]) -> Vec<Column> {
-    let all = || of_events(rows);
-    let about = |e: &'_ Event| match e {
+fn about(e: &Event) -> Option<&Engagement> {
+    match e {
         Event::Engagement(e) => Some(e),
         _ => None,
-    };
+    }
+}
+
+fn events(rows: &[Row]) -> Vec<Column> {
+    let all = || of_events(rows);
     vec![
         ("type", false, text(all().map(|e| Some(e.type_name())))),
         ("tenant", false, text(all().map(|e| Some(e.tenant().as_str())))),
@@ -96,7 +103,7 @@ fn events(rows: &[Row]) -> Vec<Column> {
             })),
         ),
         ("kind", true, text(all().map(|e| about(e).map(|e| &*e.kind)))),
-        ("value", true, Arc::new(all().map(|e| about(e).map(|e| e.value)).collect::<Float64Array>())),
+        ("value", true, column(all().map(|e| about(e).map(|e| e.value)).collect::<Float64Array>())),
         (
             "text",
             true,
@@ -135,9 +142,9 @@ fn items(rows: &[Row]) -> Result<Vec<Column>, Error> {
         ("tenant", false, text(all.iter().map(|i| Some(i.tenant.as_str())))),
         ("item_id", false, text(all.iter().map(|i| Some(i.item_id.as_str())))),
         ("text", true, text(all.iter().map(|i| i.text.as_deref()))),
-        ("categories", false, Arc::new(categories.finish())),
+        ("categories", false, column(categories.finish())),
         ("expires_at", true, times(all.iter().map(|i| i.expires_at))),
-        ("hidden", false, Arc::new(all.iter().map(|i| Some(i.hidden)).collect::<BooleanArray>())),
+        ("hidden", false, column(all.iter().map(|i| Some(i.hidden)).collect::<BooleanArray>())),
         ("attributes", false, text(attributes.iter().map(|a| Some(a.as_str())))),
         ("timestamp", true, times(all.iter().map(|i| i.timestamp))),
     ])
@@ -187,7 +194,7 @@ fn vectors(rows: &[Row], ids: &[&'static str]) -> Result<Vec<Column>, Error> {
         columns.push((*id, false, column));
     }
     columns.push(("revision", false, text(all.iter().map(|e| Some(&*e.revision)))));
-    columns.push(("vector", false, Arc::new(lists)));
+    columns.push(("vector", false, column(lists)));
     Ok(columns)
 }
 
@@ -243,7 +250,7 @@ fn events_of(c: &Columns<'_>) -> Result<Vec<Row>, Error> {
     let values = c.get("value")?.as_primitive_opt::<Float64Type>().ok_or("the column \"value\" holds no numbers")?;
     let missing = |name: &str, i: usize| -> Error { format!("row {i} has no {name}").into() };
     (0..c.0.num_rows())
-        .map(|i| {
+        .map(|i| -> Result<Row, Error> {
             let tenant = Tenant::trusted(types_of(tenants, i, "tenant")?);
             let user_id = UserId::trusted(types_of(users, i, "user_id")?);
             let timestamp = time(i).ok_or_else(|| missing("timestamp", i))?;
@@ -284,7 +291,7 @@ fn items_of(c: &Columns<'_>) -> Result<Vec<Row>, Error> {
     let hidden = c.get("hidden")?.as_boolean_opt().ok_or("the column \"hidden\" holds no truth values")?;
     let lists = c.get("categories")?.as_list_opt::<i32>().ok_or("the column \"categories\" holds no lists")?;
     (0..c.0.num_rows())
-        .map(|i| {
+        .map(|i| -> Result<Row, Error> {
             let list = lists.value(i);
             let list = list.as_string_opt::<i32>().ok_or("the column \"categories\" holds no lists of texts")?;
             Ok(Row::Event(Event::Item(Item {
@@ -303,9 +310,10 @@ fn items_of(c: &Columns<'_>) -> Result<Vec<Row>, Error> {
 
 fn users_of(c: &Columns<'_>) -> Result<Vec<Row>, Error> {
     let (tenants, ids) = (c.text("tenant")?, c.text("user_id")?);
-    let (messages, engagements, first, last) = (c.whole("messages")?, c.whole("engagements")?, c.times("first")?, c.times("last")?);
+    let (messages, engagements, first, last) =
+        (c.whole("messages")?, c.whole("engagements")?, c.times("first")?, c.times("last")?);
     (0..c.0.num_rows())
-        .map(|i| {
+        .map(|i| -> Result<Row, Error> {
             Ok(Row::User(UserRow {
                 tenant: Tenant::trusted(types_of(tenants, i, "tenant")?),
                 user_id: UserId::trusted(types_of(ids, i, "user_id")?),
@@ -323,7 +331,7 @@ fn vectors_of(c: &Columns<'_>) -> Result<Vec<Row>, Error> {
     let (users, messages, items) = (c.text("user_id").ok(), c.text("message_id").ok(), c.text("item_id").ok());
     let lists = c.get("vector")?.as_fixed_size_list_opt().ok_or("the column \"vector\" holds no lists")?;
     (0..c.0.num_rows())
-        .map(|i| {
+        .map(|i| -> Result<Row, Error> {
             let list = lists.value(i);
             let list = list.as_primitive_opt::<Float32Type>().ok_or("the column \"vector\" holds no numbers")?;
             Ok(Row::Embedded(Embedded {

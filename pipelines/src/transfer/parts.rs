@@ -169,9 +169,7 @@ async fn blocking(work: impl FnOnce() -> Result<Wrote, TransferError> + Send + '
 fn size(row: &Row) -> usize {
     let text = match row {
         Row::Event(Event::Message(m)) => m.text.len(),
-        Row::Event(Event::Item(i)) => {
-            i.text.as_ref().map_or(0, |t| t.len()) + 64 * (i.attributes.len() + i.categories.len())
-        }
+        Row::Event(Event::Item(i)) => i.text.as_ref().map_or(0, |t| t.len()) + 64 * (i.attributes.len() + i.categories.len()),
         Row::Embedded(e) => 4 * e.vector.len(),
         _ => 0,
     };
@@ -185,9 +183,7 @@ fn shard_name(shard: usize) -> String {
 /// The order of rows in a file: by time, then by who and what.
 fn order(row: &Row) -> (Timestamp, &str, &str, &str, &str) {
     match row {
-        Row::Event(Event::Message(e)) => {
-            (e.timestamp, e.tenant.as_str(), e.user_id.as_str(), "message", e.message_id.as_str())
-        }
+        Row::Event(Event::Message(e)) => (e.timestamp, e.tenant.as_str(), e.user_id.as_str(), "message", e.message_id.as_str()),
         Row::Event(Event::Engagement(e)) => {
             (e.timestamp, e.tenant.as_str(), e.user_id.as_str(), "engagement", e.event_id.as_str())
         }

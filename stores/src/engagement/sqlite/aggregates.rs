@@ -84,8 +84,7 @@ pub(super) async fn set(
         let Some(tenant) = names::tenant(&mut tx, tenant.as_str()).await? else { return Ok(()) };
         let (items, item_of) = distinct(part.iter().map(|(_, item)| item.shared()));
         let keys = names::find(&mut tx, Names::Items, tenant, &items).await?;
-        let pairs: Vec<(i64, i64)> =
-            part.iter().zip(item_of).filter_map(|((start, _), i)| Some((keys[i]?, *start))).collect();
+        let pairs: Vec<(i64, i64)> = part.iter().zip(item_of).filter_map(|((start, _), i)| Some((keys[i]?, *start))).collect();
         sqlx::query(DELETE).bind(span.hours()).bind(json(&pairs)?).execute(&mut *tx).await?;
         tx.commit().await?;
     }
