@@ -17,7 +17,10 @@ use parquet::{
     file::properties::WriterProperties,
 };
 
-use super::rows::{Dataset, Embedded, Row, UserRow};
+use super::{
+    json::to_json,
+    rows::{Dataset, Embedded, Row, UserRow},
+};
 
 /// Rows that are decoded together.
 const AT_ONCE: usize = 1024;
@@ -137,7 +140,8 @@ fn items(rows: &[Row]) -> Result<Vec<Column>, Error> {
         item.categories.iter().for_each(|c| categories.values().append_value(c));
         categories.append(true);
     }
-    let attributes = all.iter().map(|i| serde_json::to_string(&i.attributes)).collect::<Result<Vec<_>, _>>()?;
+    let attributes =
+        all.iter().map(|i| Ok(String::from_utf8(to_json(&i.attributes)?)?)).collect::<Result<Vec<String>, Error>>()?;
     Ok(vec![
         ("tenant", false, text(all.iter().map(|i| Some(i.tenant.as_str())))),
         ("item_id", false, text(all.iter().map(|i| Some(i.item_id.as_str())))),
