@@ -33,8 +33,13 @@ pub enum Command {
     Serve(ListenArgs),
     /// The worker alone: events from the log to the stores.
     Ingest(IngestArgs),
-    /// Events from files (.jsonl, .jsonl.gz, - for standard input); waits until all is served.
+    /// Events from files (.jsonl, .jsonl.gz, - for standard input), an export, MovieLens, a Stack Exchange dump or Gorse's; waits
+    /// until all is served.
     Import(ImportArgs),
+    /// Everything as Parquet or NDJSON, for a warehouse or another instance.
+    Export(ExportArgs),
+    /// Engagement by hour or by day, brought up to date.
+    Aggregate(AggregateArgs),
     /// How good the recommendations are: HR, NDCG, recall, coverage, latency.
     Evaluate(EvaluateArgs),
     /// Learns from the history; takes what it learned into service only where that is better.
@@ -115,9 +120,13 @@ pub struct IngestArgs {
 /// Flags of `import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// Files of events; - is standard input.
+    /// Files of events (- is standard input); or a directory that `nearcast export` wrote, MovieLens' ratings.csv or ratings.dat, Posts.xml
+    /// of a Stack Exchange dump, a dump of Gorse, or the directory of any of these.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Whose format the files have, where their names do not tell.
+    #[arg(long, value_parser = ["events", "export", "movielens", "stackexchange", "gorse"])]
+    pub from: Option<String>,
     /// The tenant of events that name none.
     #[arg(long, default_value = "default")]
     pub tenant: String,
@@ -246,6 +255,65 @@ pub struct ReconcileArgs {
     /// Only these: users, items, graph, engagement, neighbours (default: all).
     #[arg(long, value_name = "PART", value_delimiter = ',', value_parser = ["users", "items", "graph", "engagement", "neighbours"])]
     pub parts: Vec<String>,
+    /// How it is done.
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+/// Flags of `export`.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// The directory that it becomes; it must not be there yet.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Only these: events (erasures are among them), items, users, profiles, embeddings (default: all).
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = ["events", "items", "users", "profiles", "embeddings"])]
+    pub what: Vec<String>,
+    /// As what.
+    #[arg(long, default_value = "parquet", value_parser = ["parquet", "ndjson"])]
+    pub format: String,
+    /// How long the time of one directory is.
+    #[arg(long, default_value = "month", value_parser = ["day", "month"])]
+    pub by: String,
+    /// Into how many shards users are cut (default: one for each million events, at most 64).
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub shards: Option<u16>,
+    /// Megabytes of rows that wait in memory for their files.
+    #[arg(long, default_value_t = 64)]
+    pub memory_mb: usize,
+    /// Replaces the export that is there, once the new one is whole.
+    #[arg(long)]
+    pub replace: bool,
+    /// How it is done.
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+/// Flags of `aggregate`.
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("span").required(true).args(["hourly", "daily"]))]
+pub struct AggregateArgs {
+    /// A row for each item and hour with an engagement.
+    #[arg(long)]
+    pub hourly: bool,
+    /// A row for each item and day (UTC).
+    #[arg(long)]
+    pub daily: bool,
+    /// Counts everything since this time (RFC 3339) anew. Without --since and --until: only what changed, however late.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Counts everything before this time (RFC 3339) anew.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Keeps so many hours as hours, counted back from the newest engagement; what is older is kept by day.
+    #[arg(long, value_name = "N")]
+    pub keep_hours: Option<u32>,
+    /// Changes nothing: prints what is there, a JSON object a row.
+    #[arg(long)]
+    pub print: bool,
+    /// Only whose customers (default: all).
+    #[arg(long)]
+    pub tenant: Option<String>,
     /// How it is done.
     #[command(flatten)]
     pub pace: Pace,

@@ -14,6 +14,8 @@ pub enum Source {
     Graph,
     /// Items that follow from the user's own, by weights that were learned from everyone's history.
     Learned,
+    /// What people engaged with next after the user's latest items.
+    Next,
     /// What users with a near profile engaged with.
     SimilarUsers,
     /// Items whose text is near the profile.
@@ -26,14 +28,15 @@ pub enum Source {
 
 impl Source {
     /// All, in the order in which ties and sums run.
-    pub const ALL: [Self; 6] =
-        [Self::Graph, Self::Learned, Self::SimilarUsers, Self::SimilarText, Self::Trending, Self::Newest];
+    pub const ALL: [Self; 7] =
+        [Self::Graph, Self::Learned, Self::Next, Self::SimilarUsers, Self::SimilarText, Self::Trending, Self::Newest];
 
     /// The name on every surface.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Graph => "graph",
             Self::Learned => "learned",
+            Self::Next => "next",
             Self::SimilarUsers => "similar_users",
             Self::SimilarText => "similar_text",
             Self::Trending => "trending",

@@ -14,6 +14,8 @@ pub struct Blend {
     pub graph: f32,
     /// Items that follow from the person's own.
     pub learned: f32,
+    /// What came next after the person's latest items.
+    pub next: f32,
     /// What near people engaged with.
     pub similar_users: f32,
     /// Items whose text is near.
@@ -24,6 +26,14 @@ pub struct Blend {
     pub graph_recency: f32,
     /// The same in `learned`.
     pub learned_recency: f32,
+    /// The half-life of trending as a share of the history's span; 0: whatever fits the catalogue at the time.
+    pub trending_pace: f32,
+    /// How much trending follows the person's categories: an item counts `(0.3 + a)^taste`, where `a` is the part of the person's own
+    /// items in its category, relative to their most frequent one.
+    pub trending_taste: f32,
+    /// How much everything but trending counts only for what rises: times `max(t, 0.01)^moment`, where `t` is what trending says of an
+    /// item, relative to the strongest.
+    pub moment: f32,
     /// How strongly items of a category that was already chosen are held back, 0 to 1.
     pub diversity: f32,
 }
@@ -34,11 +44,15 @@ impl Default for Blend {
         Self {
             graph: 1.0,
             learned: 0.0,
+            next: 0.0,
             similar_users: 0.1,
             similar_text: 0.3,
             trending: 1.0,
             graph_recency: 0.75,
             learned_recency: 0.7,
+            trending_pace: 0.0,
+            trending_taste: 0.0,
+            moment: 0.0,
             diversity: 0.0,
         }
     }
@@ -50,6 +64,7 @@ impl Blend {
         match source {
             Source::Graph => self.graph,
             Source::Learned => self.learned,
+            Source::Next => self.next,
             Source::SimilarUsers => self.similar_users,
             Source::SimilarText => self.similar_text,
             Source::Trending => self.trending,
@@ -82,10 +97,29 @@ pub struct Learned {
     pub until: i64,
     /// How many choices it was made of.
     pub choices: u64,
+    /// From the first of them to the last, in hours.
+    pub span_hours: f64,
     /// Items by number, in the order of their ids.
     pub items: Vec<ItemId>,
     /// By item, what follows from having it: numbers and weights above 0, the strongest first. Empty where nothing does.
     pub lists: Vec<Vec<(u32, f32)>>,
+    /// By item, what people chose next after it, likewise.
+    pub next: Vec<Vec<(u32, f32)>>,
+}
+
+/// What everything but trending counts for an item of which trending says `t`, relative to the strongest; see [`Blend::moment`].
+pub fn in_the_moment(t: f32, moment: f32) -> f32 {
+    if moment > 0.0 { t.max(0.01).powf(moment) } else { 1.0 }
+}
+
+/// What remains of a score when `same` of `chosen` items before share a category with it; see [`Blend::diversity`].
+pub fn held_back(score: f32, diversity: f32, same: usize, chosen: usize) -> f32 {
+    if chosen == 0 { score } else { score * (1.0 - diversity * (same as f32 / chosen as f32)) }
+}
+
+/// What trending counts for an item whose category has the part `affinity` of the person's own; see [`Blend::trending_taste`].
+pub fn to_the_taste(affinity: f32, taste: f32) -> f32 {
+    (0.3 + affinity).powf(taste)
 }
 
 /// Why bytes are no artefact.
@@ -93,7 +127,7 @@ pub struct Learned {
 #[error("not an artefact of this program: {0}")]
 pub struct BadArtefact(&'static str);
 
-const MAGIC: &[u8; 8] = b"NCLEARN1";
+const MAGIC: &[u8; 8] = b"NCLEARN2";
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -101,6 +135,7 @@ struct Head {
     groups: [Option<Blend>; GROUPS.len()],
     until: i64,
     choices: u64,
+    span_hours: f64,
     items: Vec<ItemId>,
 }
 
@@ -111,16 +146,29 @@ impl Learned {
     }
 
     /// As it is kept: a magic, the length of a head in JSON, the head, then each list as its length, its numbers and its weights, all
-    /// little-endian.
+    /// little-endian; those of `next` come after the others.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Self { blend, groups, until, choices, items, .. } = self;
-        let head = Head { blend: *blend, groups: *groups, until: *until, choices: *choices, items: items.clone() };
+        let Self { blend, groups, until, choices, span_hours, items, .. } = self;
+        let head = Head {
+            blend: *blend,
+            groups: *groups,
+            until: *until,
+            choices: *choices,
+            span_hours: *span_hours,
+            items: items.clone(),
+        };
         let head = serde_json::to_vec(&head).unwrap_or_default();
-        let mut out = Vec::with_capacity(16 + head.len() + self.lists.iter().map(|l| 4 + 8 * l.len()).sum::<usize>());
+        let mut out =
+            Vec::with_capacity(16 + head.len() + self.lists.iter().chain(&self.next).map(|l| 4 + 8 * l.len()).sum::<usize>());
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&(head.len() as u64).to_le_bytes());
         out.extend_from_slice(&head);
-        for list in &self.lists {
+        // As many of each as there are items.
+        let places = 0..items.len();
+        for list in [&self.lists, &self.next]
+            .into_iter()
+            .flat_map(|lists| places.clone().map(|i| lists.get(i).map_or(&[][..], Vec::as_slice)))
+        {
             out.extend_from_slice(&(list.len() as u32).to_le_bytes());
             list.iter().for_each(|(i, _)| out.extend_from_slice(&i.to_le_bytes()));
             list.iter().for_each(|(_, w)| out.extend_from_slice(&w.to_le_bytes()));
@@ -134,10 +182,10 @@ impl Learned {
         let (length, rest) = rest.split_first_chunk::<8>().ok_or(BadArtefact("no head"))?;
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| BadArtefact("its head is too long"))?;
         let (head, mut rest) = rest.split_at_checked(length).ok_or(BadArtefact("its head is cut off"))?;
-        let Head { blend, groups, until, choices, items } =
+        let Head { blend, groups, until, choices, span_hours, items } =
             serde_json::from_slice(head).map_err(|_| BadArtefact("its head cannot be read"))?;
         let mut lists = Vec::with_capacity(items.len());
-        for _ in 0..items.len() {
+        for _ in 0..2 * items.len() {
             let (n, after) = rest.split_first_chunk::<4>().ok_or(BadArtefact("a list is missing"))?;
             let n = u32::from_le_bytes(*n) as usize;
             let (numbers, after) = after.split_at_checked(4 * n).ok_or(BadArtefact("a list is cut off"))?;
@@ -155,7 +203,8 @@ impl Learned {
         if !rest.is_empty() {
             return Err(BadArtefact("something follows its end"));
         }
-        Ok(Self { blend, groups, until, choices, items, lists })
+        let next = lists.split_off(items.len());
+        Ok(Self { blend, groups, until, choices, span_hours, items, lists, next })
     }
 }
 
@@ -170,8 +219,10 @@ mod tests {
             groups: [None, Some(Blend::default()), None, None],
             until: 5,
             choices: 3,
+            span_hours: 1.5,
             items: ["a", "b"].map(ItemId::trusted).to_vec(),
             lists: vec![vec![(1, 0.1)], Vec::new()],
+            next: vec![Vec::new(), vec![(0, 0.5)]],
         };
         let bytes = learned.to_bytes();
         assert_eq!(Learned::from_bytes(&bytes).as_ref(), Ok(&learned));

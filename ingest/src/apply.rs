@@ -3,13 +3,14 @@
 //! Nothing is written but under the batch's claim, which is taken anew for every stage: a source that gives records to another worker
 //! waits for one stage at most, and the next one does not begin.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::OptionFuture;
 use nearcast_domain::{
-    Event, StoreResult, Timestamp,
+    Event, StoreError, StoreResult, Timestamp,
     ports::{Append, Appended, Priority, answer_prefix, erasures},
 };
+use tokio::sync::RwLockReadGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     stage::timed,
     tenants::by_tenant,
     totals::Totals,
-    worker::{IngestError, Lane, Lanes, Worker},
+    worker::{Done, IngestError, Lane, Lanes, Worker},
 };
 
 /// How many texts are embedded between two signs of life.
@@ -33,6 +34,16 @@ pub(crate) enum Applied {
     Interrupted,
     /// The source took the batch back.
     Withdrawn,
+}
+
+/// A batch, or a part of one, that the ledger has.
+pub(crate) struct Part<'a> {
+    batch: Decoded,
+    lanes: Arc<Lanes>,
+    /// What is to be committed behind it, where it is the end of its batch.
+    pub done: Option<Done>,
+    /// The lanes stay as they are until its end.
+    _gate: RwLockReadGuard<'a, ()>,
 }
 
 /// Waits that double, and are never the same for two workers: between a half and the whole.
@@ -52,18 +63,38 @@ impl Backoff {
 }
 
 impl Worker {
-    /// Applies a batch, again and again while stores are only away.
-    pub(crate) async fn apply_with_retries(
+    /// Takes a batch into the ledger, again and again while it is only away.
+    pub(crate) async fn take_in_with_retries(
         &self,
         mut batch: Decoded,
         stop: &CancellationToken,
-    ) -> Result<Applied, IngestError> {
+    ) -> Result<Result<Part<'_>, Applied>, IngestError> {
         let mut retry = Backoff::default();
         // One model from the first try to the last: what an earlier try embedded is written under that model's revision.
-        let _batch = self.gate.read().await;
+        let gate = self.gate.read().await;
         let lanes = self.lanes();
         loop {
-            match self.apply(&lanes, &mut batch).await {
+            match self.take_in(&lanes, &mut batch).await {
+                Ok(true) => return Ok(Ok(Part { batch, lanes, done: None, _gate: gate })),
+                Ok(false) => return Ok(Err(Applied::Withdrawn)),
+                Err(e) => {
+                    if !self.again(e, &mut retry, stop).await? {
+                        return Ok(Err(Applied::Interrupted));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the projections of a batch that the ledger has, again and again while stores are only away.
+    pub(crate) async fn project_with_retries(
+        &self,
+        part: &mut Part<'_>,
+        stop: &CancellationToken,
+    ) -> Result<Applied, IngestError> {
+        let mut retry = Backoff::default();
+        loop {
+            match self.project(&part.lanes, &part.batch).await {
                 Ok(Some(totals)) => {
                     totals.report();
                     let told = Totals { embedded: 0, ..totals };
@@ -71,44 +102,58 @@ impl Worker {
                     return Ok(Applied::Whole);
                 }
                 Ok(None) => return Ok(Applied::Withdrawn),
-                Err(e) if e.kind.is_transient() && (self.config.retries == 0 || retry.tries < self.config.retries) => {
-                    let wait = retry.next();
-                    tracing::warn!(store = e.store, error = %e, wait_ms = wait.as_millis() as u64, "batch will be tried again");
-                    metrics::counter!("nearcast_ingest_retries_total", "store" => e.store).increment(1);
-                    tokio::select! {
-                        () = stop.cancelled() => return Ok(Applied::Interrupted),
-                        () = tokio::time::sleep(wait) => {}
+                Err(e) => {
+                    if !self.again(e, &mut retry, stop).await? {
+                        return Ok(Applied::Interrupted);
                     }
                 }
-                Err(e) => return Err(e.into()),
             }
         }
     }
 
-    /// One batch through every stage; `None`: it was taken back. What an earlier try did is not done again.
-    async fn apply(&self, lanes: &Lanes, batch: &mut Decoded) -> StoreResult<Option<Totals>> {
-        let mut totals = Totals {
-            records: batch.records() as u64,
-            bytes: batch.bytes,
-            rejected: batch.letters.len() as u64,
-            ..Totals::default()
-        };
+    /// Waits before another try; `false`: the worker is to stop. An error that does not pass is handed on.
+    async fn again(&self, e: StoreError, retry: &mut Backoff, stop: &CancellationToken) -> Result<bool, IngestError> {
+        if !e.kind.is_transient() || (self.config.retries != 0 && retry.tries >= self.config.retries) {
+            return Err(e.into());
+        }
+        let wait = retry.next();
+        tracing::warn!(store = e.store, error = %e, wait_ms = wait.as_millis() as u64, "batch will be tried again");
+        metrics::counter!("nearcast_ingest_retries_total", "store" => e.store).increment(1);
+        tokio::select! {
+            () = stop.cancelled() => Ok(false),
+            () = tokio::time::sleep(wait) => Ok(true),
+        }
+    }
+
+    /// Letters, vectors and the ledger; `false`: the batch was taken back. What an earlier try did is not done again.
+    async fn take_in(&self, lanes: &Lanes, batch: &mut Decoded) -> StoreResult<bool> {
         if batch.claim.is_shared() {
             lanes.main.projector.set_shared();
             lanes.also.iter().for_each(|l| l.projector.set_shared());
         }
         if !batch.letters.is_empty() {
-            let Some(_writing) = batch.claim.begin() else { return Ok(None) };
+            let Some(_writing) = batch.claim.begin() else { return Ok(false) };
             self.stores.dead_letters.put(&batch.letters).await?;
         }
         timed("embed", self.embed(&lanes.main, batch)).await?;
-        totals.embedded = batch.embedded;
         if batch.outcomes.is_none() {
-            let Some(_writing) = batch.claim.begin() else { return Ok(None) };
+            let Some(_writing) = batch.claim.begin() else { return Ok(false) };
             let revision = &lanes.main.embedder.model().revision;
             // Kept for a later try: an event that this batch brought is new, also when a projection has to be told again.
             batch.outcomes = Some(timed("ledger", self.stores.ledger.append(&batch.appends, revision)).await?);
         }
+        Ok(true)
+    }
+
+    /// The projections and the epochs of a batch that the ledger has; `None`: it was taken back.
+    async fn project(&self, lanes: &Lanes, batch: &Decoded) -> StoreResult<Option<Totals>> {
+        let mut totals = Totals {
+            records: batch.records() as u64,
+            bytes: batch.bytes,
+            rejected: batch.letters.len() as u64,
+            embedded: batch.embedded,
+            ..Totals::default()
+        };
         let outcomes = batch.outcomes.as_deref().unwrap_or_default();
         totals.count(outcomes);
         {

@@ -6,6 +6,9 @@
 //!                                               ├─ engagement ─┼─ epochs ─ commit
 //!                                               └─ vectors ────┘
 //! ```
+//! Two batches are under way at a time: while one is projected, the next is embedded and taken in by the ledger. Each half of the way
+//! has one batch at a time, in the order of the source. A projection that reads what the next batch brought meanwhile is only newer.
+//!
 //! A position is committed only when every stage before it has been acknowledged. A stage that fails for a passing cause is
 //! tried again, the batch with it: every write is an absolute fact, so repeating changes nothing. A batch whose records were given
 //! to another worker is written no further.
@@ -26,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{Applied, Backoff},
+    apply::{Applied, Backoff, Part},
     config::{IngestConfig, Rules},
     decode::{Decoded, decode_batch},
     project::Projector,
@@ -136,45 +139,63 @@ impl Worker {
         let (done, mut finished) = mpsc::unbounded_channel::<Done>();
         let stop = cancel.child_token();
         let feed = self.feed(source, tx, &mut finished, &stop);
-        let apply = async {
+        // While the projections of one batch are written, the next is embedded and taken in by the ledger.
+        let (ready, mut taken_in) = mpsc::channel::<Part<'_>>(1);
+        let take_in = async {
             let mut waiting = None;
-            while let Some(batch) = self.gather(&mut rx, &mut waiting).await {
-                let done_with = Done { position: batch.position.clone(), erased: erased(&batch) };
-                let mut outcome = Applied::Whole;
-                for part in batch.split(TEXTS_AT_ONCE) {
-                    outcome = match self.apply_with_retries(part, &stop).await {
-                        Ok(outcome) => outcome,
+            'batches: while let Some(batch) = self.gather(&mut rx, &mut waiting).await {
+                let mut whole = Some(Done { position: batch.position.clone(), erased: erased(&batch) });
+                let mut parts = batch.split(TEXTS_AT_ONCE).into_iter().peekable();
+                while let Some(part) = parts.next() {
+                    if stop.is_cancelled() {
+                        // The rest of the batch is for the next run.
+                        break 'batches;
+                    }
+                    match self.take_in_with_retries(part, &stop).await {
+                        Ok(Ok(mut part)) => {
+                            if parts.peek().is_none() {
+                                part.done = whole.take();
+                            }
+                            if ready.send(part).await.is_err() {
+                                break 'batches;
+                            }
+                        }
+                        Ok(Err(Applied::Withdrawn)) => {
+                            withdrawn();
+                            break;
+                        }
+                        Ok(Err(_)) => break 'batches,
                         Err(e) => {
                             stop.cancel();
                             return Err(e);
                         }
-                    };
-                    if stop.is_cancelled() && outcome == Applied::Whole {
-                        // The rest of the batch is for the next run.
-                        outcome = Applied::Interrupted;
-                    }
-                    if outcome != Applied::Whole {
-                        break;
-                    }
-                }
-                match outcome {
-                    // Positions are bounded by the queue of batches that they come from.
-                    Applied::Whole => drop(done.send(done_with)),
-                    Applied::Interrupted => break,
-                    Applied::Withdrawn => {
-                        tracing::info!(
-                            "a batch was taken back before it was applied; whoever has its records now applies them"
-                        );
-                        metrics::counter!("nearcast_ingest_withdrawn_total").increment(1);
                     }
                 }
             }
             drop(rx);
+            drop(ready);
+            Ok(())
+        };
+        let project = async {
+            while let Some(mut part) = taken_in.recv().await {
+                match self.project_with_retries(&mut part, &stop).await {
+                    // Positions are bounded by the queue of batches that they come from.
+                    Ok(Applied::Whole) => drop(part.done.take().map(|whole| done.send(whole))),
+                    Ok(Applied::Withdrawn) => withdrawn(),
+                    Ok(Applied::Interrupted) => break,
+                    Err(e) => {
+                        stop.cancel();
+                        return Err(e);
+                    }
+                }
+            }
+            drop(taken_in);
             drop(done);
             Ok(())
         };
-        let (fed, applied) = tokio::join!(feed, apply);
-        applied?;
+        let (fed, taken, projected) = tokio::join!(feed, take_in, project);
+        taken?;
+        projected?;
         fed?;
         Ok(*self.totals.borrow())
     }
@@ -296,8 +317,14 @@ impl Worker {
     }
 }
 
+/// Says that a batch was taken back. A part of it that the ledger has already will come again as a duplicate.
+fn withdrawn() {
+    tracing::info!("a batch was taken back before it was applied; whoever has its records now applies them");
+    metrics::counter!("nearcast_ingest_withdrawn_total").increment(1);
+}
+
 /// A batch with all its effects.
-struct Done {
+pub(crate) struct Done {
     position: String,
     erased: Vec<(Tenant, UserId)>,
 }

@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use nearcast_domain::{Tenant, candidate::Source};
 use serde::{Deserialize, Serialize};
 
+use crate::recommend::ExploreConfig;
+
 pub(crate) use edge::Network;
 pub use edge::{CorsConfig, ProxyConfig, RequestLog, TlsFiles, TraceConfig};
 
@@ -39,6 +41,8 @@ pub struct ServeConfig {
     pub recommend_engaged: bool,
     /// How strongly items of a category that was already chosen are held back, 0 (not at all) to 1.
     pub diversity: f32,
+    /// A chance for new items.
+    pub explore: ExploreConfig,
     /// How much each source counts.
     pub weights: Weights,
     /// How much each source looks at.
@@ -151,6 +155,8 @@ pub struct Weights {
     pub graph: f32,
     /// Items that follow from the user's own, where weights were learned.
     pub learned: f32,
+    /// What people engaged with next after the user's latest items, where that was learned.
+    pub next: f32,
     /// What near users engaged with.
     pub similar_users: f32,
     /// Items whose text is near.
@@ -257,6 +263,7 @@ impl Default for ServeConfig {
             default_k: 10,
             recommend_engaged: false,
             diversity: 0.0,
+            explore: ExploreConfig::default(),
             weights: Weights::default(),
             sources: SourceLimits::default(),
             cache: CacheConfig::default(),
@@ -279,7 +286,7 @@ impl Default for ServeConfig {
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { graph: 1.0, learned: 1.0, similar_users: 0.1, similar_text: 0.3, trending: 1.0, newest: 0.001 }
+        Self { graph: 1.0, learned: 1.0, next: 1.0, similar_users: 0.1, similar_text: 0.3, trending: 1.0, newest: 0.001 }
     }
 }
 
@@ -341,6 +348,7 @@ impl Weights {
         match source {
             Source::Graph => self.graph,
             Source::Learned => self.learned,
+            Source::Next => self.next,
             Source::SimilarUsers => self.similar_users,
             Source::SimilarText => self.similar_text,
             Source::Trending => self.trending,
@@ -370,6 +378,7 @@ impl ServeConfig {
         if !(s.share > 0.0 && s.share < 1.0) {
             return Err(error("sources.share", "must lie above 0 and below 1"));
         }
+        self.explore.validate().map_err(|(key, why)| error(key, why))?;
         for (key, n) in [
             ("known_items", s.known_items),
             ("candidates", s.candidates),
@@ -431,7 +440,7 @@ impl ServeConfig {
 
     /// Everything that changes an answer, as text: answers that were made under another are not given.
     pub(crate) fn answering(&self) -> String {
-        let what = (&self.weights, &self.sources, self.diversity, self.recommend_engaged);
+        let what = (&self.weights, &self.sources, self.diversity, self.explore, self.recommend_engaged);
         serde_json::to_string(&what).unwrap_or_default()
     }
 }

@@ -14,5 +14,5 @@ mod stores;
 pub use config::{ConfigError, ServeConfig};
 pub use http::{Doors, Finished, Tls, Turn, doors, doors_that_turn, serve, serve_tls};
 pub use memory::{Freshness, Memory};
-pub use recommend::{Query, Recommender, Session};
+pub use recommend::{ExploreConfig, Query, Recommender, Session};
 pub use stores::Stores;

@@ -71,6 +71,44 @@ async fn what_is_in_service_makes_the_answer_and_its_reasons() {
     assert_eq!(after.ids(), before.ids(), "without an artefact everything is as before");
 }
 
+/// What is in service with this blend, and chess leads to baking next.
+async fn with_blend(c: &Caller, store: &SqliteArtefacts, blend: Blend) {
+    let mut items: Vec<ItemId> = (0..20).map(|n| ItemId::trusted(format!("chess-{n:02}"))).collect();
+    items.insert(0, ItemId::trusted("baking-07"));
+    let next = (0..items.len()).map(|i| if i == 0 { Vec::new() } else { vec![(0, 0.5)] }).collect();
+    let body = Learned { blend, items, next, span_hours: 48.0, ..Learned::default() }.to_bytes();
+    let artefact = NewArtefact { body, ..learned(1.0) };
+    let version = store.put(&Tenant::default(), &artefact).await.expect("written");
+    store.switch(&Tenant::default(), Some(version)).await.expect("switched");
+    c.recommender.notice_trained().await.expect("noticed");
+}
+
+#[tokio::test]
+async fn what_came_next_and_what_rises_in_ones_categories_are_learned_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteArtefacts::open(&dir.path().join("artefacts.db")).await.unwrap());
+    let c = caller(store.clone()).await;
+    with_blend(&c, &store, Blend { next: 5.0, ..Blend::default() }).await;
+    let a = c.get("/recommendations/chess-fan-03?explain=true").await;
+    let first = &a.json["recommendations"][0];
+    assert_eq!(
+        (first["item_id"].as_str(), first["reasons"][0]["source"].as_str()),
+        (Some("baking-07"), Some("next")),
+        "{first}"
+    );
+    let via = first["reasons"][0]["via"].as_array().unwrap();
+    assert!(!via.is_empty() && via.iter().all(|v| v.as_str().unwrap().starts_with("chess-")));
+    // Trending alone is the same for all; to the taste, everyone's own subject comes first.
+    let none = Blend { graph: 0.0, similar_users: 0.0, similar_text: 0.0, trending: 1.0, ..Blend::default() };
+    for (trending_taste, trending_pace, alike) in [(0.0, 0.0, true), (0.0, 0.01, true), (1.0, 0.01, false), (1.0, 0.0, false)] {
+        with_blend(&c, &store, Blend { trending_taste, trending_pace, ..none }).await;
+        let of = async |user: &str| c.get(&format!("/recommendations/{user}?k=8&cache=false")).await.ids();
+        let (chess, running) = (of("chess-fan-03").await, of("running-fan-03").await);
+        let own = chess.iter().all(|i| i.starts_with("chess")) && running.iter().all(|i| i.starts_with("running"));
+        assert_eq!(own, !alike, "{trending_taste} {trending_pace}: {chess:?} {running:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_artefact_that_cannot_be_read_is_left_aside() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,12 +1,18 @@
 //! `nearcast demo`: sample data, everything in one process, and a page to look at.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use anyhow::Context;
 use nearcast_domain::{
     StoreResult, Tenant,
     ports::{EventSource, Record, SourceBatch},
 };
+use nearcast_pipelines::train;
 use tokio_util::sync::CancellationToken;
 
 use super::run::{Roles, listen, serve};
@@ -47,7 +53,45 @@ pub async fn run(args: DemoArgs, mut config: Config, cancel: CancellationToken) 
         // A machine without a browser has the address on its terminal.
         let _ = open::that_detached(&address);
     }
-    serve(Arc::new(app), listener, Roles::ALL, cancel).await
+    let (app, over) = (Arc::new(app), cancel.child_token());
+    let ended = over.clone().drop_guard();
+    let telling = tell_of_training(Arc::downgrade(&app), over);
+    let serving = async move {
+        let served = serve(app, listener, Roles::ALL, cancel).await;
+        drop(ended);
+        served
+    };
+    tokio::join!(serving, telling).0
+}
+
+/// Says what training by itself found, as soon as it found it: answers before and after on choices that it had not seen.
+#[allow(clippy::print_stdout, reason = "the result of the command")]
+async fn tell_of_training(app: Weak<App>, over: CancellationToken) {
+    let newest = async || {
+        let all = app.upgrade()?.trainer.list(&Tenant::default()).await.ok()?;
+        serde_json::from_value::<train::Figures>(all.into_iter().next()?.figures).ok()
+    };
+    let found = async {
+        loop {
+            if let Some(figures) = newest().await {
+                return figures;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = over.cancelled() => {}
+        f = found => {
+            let outcome = match f.verdict {
+                train::Verdict::Better | train::Verdict::Refreshed => "what was learned answers now",
+                train::Verdict::Kept | train::Verdict::TooLittle => "not clearly better, so answers stay as they were",
+            };
+            println!(
+                "Trained on this history: NDCG@10 on {} people's later choices {:.3} before, {:.3} after; {outcome}.",
+                f.people, f.before, f.after
+            );
+        }
+    }
 }
 
 /// Sends the sample events through the worker, as a producer's would go.

@@ -61,9 +61,11 @@ pub async fn run(args: EvaluateArgs, mut config: Config, cancel: CancellationTok
             () = cancel.cancelled() => anyhow::bail!("interrupted"),
         };
         eprint!("{}", super::train::sentences(&report));
-        let learned = app.trainer.current(&tenant).await?.is_some_and(|l| l.blend.learned > 0.0);
-        if args.sources && learned {
-            by_source.push((Source::Learned, test.run(Some(Source::Learned)).await?));
+        let current = app.trainer.current(&tenant).await?;
+        for source in [Source::Learned, Source::Next] {
+            if args.sources && current.as_ref().is_some_and(|l| l.blend.of(source) > 0.0) {
+                by_source.push((source, test.run(Some(source)).await?));
+            }
         }
         trained = Some(report);
     }
@@ -114,6 +116,7 @@ impl Test<'_> {
             for (of, weight) in [
                 (Source::Graph, &mut w.graph),
                 (Source::Learned, &mut w.learned),
+                (Source::Next, &mut w.next),
                 (Source::SimilarUsers, &mut w.similar_users),
                 (Source::SimilarText, &mut w.similar_text),
                 (Source::Trending, &mut w.trending),

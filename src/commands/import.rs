@@ -1,4 +1,4 @@
-//! `nearcast import FILE…`: events from files, until all of them are served.
+//! `nearcast import FILE…`: events from files, exports and what other programs wrote, until all of it is served.
 
 use std::{
     path::Path,
@@ -7,8 +7,15 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use nearcast_domain::{Tenant, ports::Positions};
+use nearcast_domain::{
+    Tenant,
+    ports::{EventSource, Positions},
+};
 use nearcast_ingest::{Totals, Worker, source::FileSource};
+use nearcast_pipelines::{
+    import::{Input, Kind, Known, ReaderSource},
+    transfer,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{cli::ImportArgs, config::Config, progress::Progress, wiring::App};
@@ -23,12 +30,21 @@ pub async fn run(args: ImportArgs, config: Config, cancel: CancellationToken) ->
     for file in args.files.iter().filter(|f| f.as_os_str() != "-") {
         std::fs::metadata(file).with_context(|| file.display().to_string())?;
     }
+    let inputs = args.files.iter().map(|f| Input::of(f, args.from.as_deref())).collect::<Result<Vec<_>, _>>()?;
+    // Nothing is imported where an export is not whole.
+    for input in inputs.iter().flatten().filter(|i| i.kind == Kind::Export) {
+        whole(input, &cancel).await?;
+    }
     let app = App::open(config, &cancel).await?;
     let begun = Instant::now();
     let mut totals = Totals::default();
     let mut failed = None;
-    for file in &args.files {
-        match import(&app, file, tenant.clone(), &cancel).await {
+    for (file, input) in args.files.iter().zip(inputs) {
+        let done = match input {
+            Some(input) => foreign(&app, input, tenant.clone(), &cancel).await,
+            None => import(&app, file, tenant.clone(), &cancel).await,
+        };
+        match done {
             Ok(t) => totals.add(&t),
             Err(e) => {
                 failed = Some(e);
@@ -69,6 +85,69 @@ pub async fn import(app: &App, file: &Path, tenant: Tenant, cancel: &Cancellatio
     if source.skipped() > 0 {
         eprintln!("{name}: going on after line {}", source.skipped());
     }
+    work(app, &mut source, name, (read, size), cancel).await
+}
+
+/// Compares the checksums of an export before anything of it is used.
+async fn whole(input: &Input, cancel: &CancellationToken) -> anyhow::Result<()> {
+    let (dir, stop) = (input.path.clone(), cancel.clone());
+    let check = move || {
+        let progress = Progress::new("checksums", 0, false);
+        let checked =
+            transfer::check(&dir, &|done, of| progress.at(done, &format!("{done} of {of} bytes")), &|| stop.is_cancelled());
+        progress.done("");
+        checked.map(drop)
+    };
+    Ok(tokio::task::spawn_blocking(check).await??)
+}
+
+/// What is no file of events, through the worker.
+async fn foreign(app: &App, input: Input, tenant: Tenant, cancel: &CancellationToken) -> anyhow::Result<Totals> {
+    let (name, kind, path) = (input.path.display().to_string(), input.kind, input.path.clone());
+    let mut size = input.size();
+    let lanes = app.worker.lanes();
+    let mut known = None;
+    if kind == Kind::Export {
+        let manifest = transfer::Manifest::read(&path)?;
+        size = manifest.files.iter().map(|f| f.bytes).sum();
+        let model = lanes.main.embedder.model();
+        if manifest.model.revision == model.revision {
+            // Vectors that come along are not made again.
+            let told = Arc::new(Known::new(lanes.main.embedder.clone()));
+            let main: Arc<dyn nearcast_domain::ports::Embedder> = told.clone();
+            app.worker.set_lanes(&main, lanes.also.as_ref().map(|l| &l.embedder)).await;
+            known = Some(told);
+        } else {
+            eprintln!(
+                "{name}: its vectors are of {}, this instance's model is {}: texts are embedded anew",
+                manifest.model.name,
+                model.label()
+            );
+        }
+    }
+    let mut source = ReaderSource::open(input, tenant, app.stores.positions.clone(), known.clone()).await?;
+    if source.skipped() > 0 {
+        eprintln!("{name}: going on after record {}", source.skipped());
+    }
+    let read = source.bytes_read();
+    let done = work(app, &mut source, name.clone(), (read, size), cancel).await;
+    app.worker.set_lanes(&lanes.main.embedder, lanes.also.as_ref().map(|l| &l.embedder)).await;
+    for note in source.notes() {
+        eprintln!("{note}");
+    }
+    let mut totals = done?;
+    totals.embedded = totals.embedded.saturating_sub(known.map_or(0, |k| k.spared()));
+    Ok(totals)
+}
+
+/// A source through the worker, with progress in bytes.
+async fn work(
+    app: &App,
+    source: &mut dyn EventSource,
+    name: String,
+    (read, size): (Arc<std::sync::atomic::AtomicU64>, u64),
+    cancel: &CancellationToken,
+) -> anyhow::Result<Totals> {
     let progress = Progress::new(&name, size, size > 0);
     let worker: &Worker = &app.worker;
     let before = *worker.totals().borrow();
@@ -86,7 +165,7 @@ pub async fn import(app: &App, file: &Path, tenant: Tenant, cancel: &Cancellatio
         }
     };
     let outcome = tokio::select! {
-        outcome = worker.run(&mut source, cancel) => outcome,
+        outcome = worker.run(source, cancel) => outcome,
         () = watch => unreachable!("the watch never ends"),
     };
     progress.done("");

@@ -39,6 +39,8 @@ pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Reembed(args) => on_runtime(&config, |c| jobs::run(Job::Reembed(args), config.clone(), c)),
         Command::Rebuild(args) => on_runtime(&config, |c| jobs::run(Job::Rebuild(args), config.clone(), c)),
         Command::Reconcile(args) => on_runtime(&config, |c| jobs::run(Job::Reconcile(args), config.clone(), c)),
+        Command::Export(args) => on_runtime(&config, |c| jobs::run(Job::Export(args), config.clone(), c)),
+        Command::Aggregate(args) => on_runtime(&config, |c| jobs::run(Job::Aggregate(args), config.clone(), c)),
         Command::Replay(args) => on_runtime(&config, |c| jobs::run(Job::Replay(args), config.clone(), c)),
         Command::Erase(args) => on_runtime(&config, |c| jobs::run(Job::Erase(args), config.clone(), c)),
         Command::Schedule(args) if args.list => on_runtime(&config, |c| jobs::run(Job::Schedule(args), config.clone(), c)),

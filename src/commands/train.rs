@@ -57,9 +57,19 @@ pub fn sentences(report: &Report) -> String {
     }
     let b = &f.blend;
     out += &format!(
-        "weights: graph {:.2}, learned {:.2}, similar_users {:.2}, similar_text {:.2}, trending {:.2}; fading {:.2} and {:.2}\n",
-        b.graph, b.learned, b.similar_users, b.similar_text, b.trending, b.graph_recency, b.learned_recency
+        "weights: graph {:.2}, learned {:.2}, next {:.2}, similar_users {:.2}, similar_text {:.2}, trending {:.2}; fading {:.2} and {:.2}\n",
+        b.graph, b.learned, b.next, b.similar_users, b.similar_text, b.trending, b.graph_recency, b.learned_recency
     );
+    if b.trending_pace > 0.0 || b.trending_taste > 0.0 || b.moment > 0.0 {
+        let pace = match b.trending_pace > 0.0 {
+            true => format!("fades by half in {} of the history's span", b.trending_pace),
+            false => "fades as fits the catalogue".into(),
+        };
+        out += &format!("trending {pace}; taste {:.2}, moment {:.2}\n", b.trending_taste, b.moment);
+    }
+    if b.diversity > 0.0 {
+        out += &format!("diversity {:.2}: it costs next to nothing here\n", b.diversity);
+    }
     out
 }
 

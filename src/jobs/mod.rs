@@ -3,7 +3,9 @@
 //! Where every store lies elsewhere, the command does the work itself. Where stores are embedded, one process has the data directory: the
 //! command opens it, or hands the job to the process that has it ([`handover`]).
 
+mod aggregate;
 mod erase;
+mod export;
 pub mod handover;
 mod out;
 mod rebuild;
@@ -26,7 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::out::Out;
 use crate::{
-    cli::{Cli, Command, EraseArgs, RebuildArgs, ReconcileArgs, ReembedArgs, ReplayArgs, RunsArgs, ScheduleArgs},
+    cli::{
+        AggregateArgs, Cli, Command, EraseArgs, ExportArgs, RebuildArgs, ReconcileArgs, ReembedArgs, ReplayArgs, RunsArgs,
+        ScheduleArgs,
+    },
     config::Config,
     data_dir::DataDirError,
     wiring::App,
@@ -41,6 +46,10 @@ pub enum Job {
     Rebuild(RebuildArgs),
     /// Projections compared.
     Reconcile(ReconcileArgs),
+    /// Everything as files.
+    Export(ExportArgs),
+    /// Engagement by hour or day.
+    Aggregate(AggregateArgs),
     /// The log again.
     Replay(ReplayArgs),
     /// Users forgotten.
@@ -58,6 +67,8 @@ impl Job {
             Command::Reembed(args) => Self::Reembed(args),
             Command::Rebuild(args) => Self::Rebuild(args),
             Command::Reconcile(args) => Self::Reconcile(args),
+            Command::Export(args) => Self::Export(args),
+            Command::Aggregate(args) => Self::Aggregate(args),
             Command::Replay(args) => Self::Replay(args),
             Command::Erase(args) => Self::Erase(args),
             Command::Runs(args) => Self::Runs(args),
@@ -90,6 +101,8 @@ impl Job {
             Self::Reembed(_) => "reembed",
             Self::Rebuild(_) => "rebuild",
             Self::Reconcile(_) => "reconcile",
+            Self::Export(_) => "export",
+            Self::Aggregate(_) => "aggregate",
             Self::Replay(_) => "replay",
             Self::Erase(_) => "erase",
             Self::Runs(_) => "runs",
@@ -102,6 +115,8 @@ impl Job {
             Self::Reembed(args) => args.pace.json,
             Self::Rebuild(args) => args.pace.json,
             Self::Reconcile(args) => args.pace.json,
+            Self::Export(args) => args.pace.json,
+            Self::Aggregate(args) => args.pace.json,
             Self::Replay(args) => args.json,
             Self::Erase(args) => args.json,
             Self::Runs(args) => args.json,
@@ -181,6 +196,12 @@ pub async fn execute(job: &Job, place: &Place<'_>) -> anyhow::Result<()> {
         Job::Schedule(args) => return schedule::list(args, place).await,
         _ => {}
     }
+    if let Job::Aggregate(args) = job
+        && args.print
+    {
+        // It changes nothing: there is no run to write down, and no report.
+        return aggregate::run(args, place).await.map(drop);
+    }
     let engagement = &place.app.stores.engagement;
     let started = Timestamp::now();
     let mut run = PipelineRun {
@@ -197,6 +218,8 @@ pub async fn execute(job: &Job, place: &Place<'_>) -> anyhow::Result<()> {
         Job::Reembed(args) => reembed::run(args, place).await,
         Job::Rebuild(args) => rebuild::rebuild(args, place).await,
         Job::Reconcile(args) => rebuild::reconcile(args, place).await,
+        Job::Export(args) => export::run(args, place).await,
+        Job::Aggregate(args) => aggregate::run(args, place).await,
         Job::Replay(args) => replay::run(args, place).await,
         Job::Erase(args) => erase::run(args, place).await,
         Job::Runs(_) | Job::Schedule(_) => unreachable!("told above"),

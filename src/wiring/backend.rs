@@ -29,12 +29,13 @@ pub trait Backend: Send + Sync {
     }
 
     /// Writes files of this process anew, so that nothing is left in them of what was deleted. Servers do so in their own time.
-    async fn compact(&self) -> StoreResult<()> {
+    /// (Named unlike the stores' own methods, so that a store without one is an error and not a call to itself.)
+    async fn tidy(&self) -> StoreResult<()> {
         Ok(())
     }
 
     /// Finishes what is in flight and lets go.
-    async fn close(&self);
+    async fn end(&self);
 }
 
 /// Backends that are ready once they are open.
@@ -42,12 +43,12 @@ macro_rules! embedded {
     ($($backend:ty),*) => {$(
         #[async_trait]
         impl Backend for $backend {
-            async fn compact(&self) -> StoreResult<()> {
-                Self::compact(self).await
+            async fn tidy(&self) -> StoreResult<()> {
+                self.compact().await
             }
 
-            async fn close(&self) {
-                Self::close(self).await;
+            async fn end(&self) {
+                self.close().await;
             }
         }
     )*};
@@ -57,18 +58,18 @@ embedded!(SqliteLedger, HnswIndex, SqliteArtefacts, SqliteEngagement, SqliteLog,
 
 #[async_trait]
 impl Backend for CachedGraph<SqliteGraph> {
-    async fn compact(&self) -> StoreResult<()> {
+    async fn tidy(&self) -> StoreResult<()> {
         self.inner().compact().await
     }
 
-    async fn close(&self) {
+    async fn end(&self) {
         self.inner().close().await;
     }
 }
 
 #[async_trait]
 impl Backend for MokaCache {
-    async fn close(&self) {}
+    async fn end(&self) {}
 }
 
 /// Backends in another process.
@@ -84,8 +85,8 @@ macro_rules! remote {
                 Self::setup(self).await
             }
 
-            async fn close(&self) {
-                Self::close(self).await;
+            async fn end(&self) {
+                self.close().await;
             }
         }
     )*};
@@ -111,7 +112,7 @@ impl Backend for MilvusIndex {
         Ok(Vec::new())
     }
 
-    async fn close(&self) {
+    async fn end(&self) {
         Self::close(self);
     }
 }
@@ -122,7 +123,7 @@ impl Backend for KafkaDeadLetters {
         "kafka"
     }
 
-    async fn close(&self) {
+    async fn end(&self) {
         Self::close(self).await;
     }
 }
@@ -133,7 +134,7 @@ impl Backend for TieredCache {
         "redis"
     }
 
-    async fn close(&self) {
+    async fn end(&self) {
         Self::close(self).await;
     }
 }

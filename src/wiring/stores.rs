@@ -172,7 +172,7 @@ impl Stores {
     /// Writes the embedded files anew, so that nothing is left in them of what was deleted.
     pub async fn compact(&self) -> nearcast_domain::StoreResult<()> {
         for backend in &self.all {
-            backend.compact().await?;
+            backend.tidy().await?;
         }
         Ok(())
     }
@@ -180,7 +180,7 @@ impl Stores {
     /// Closes everything, in order.
     pub async fn close(&self) {
         for backend in &self.all {
-            backend.close().await;
+            backend.end().await;
         }
     }
 }

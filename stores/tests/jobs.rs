@@ -125,3 +125,10 @@ async fn totals_are_counted_again_and_runs_are_kept() {
     assert_eq!(store.runs(Some("reembed"), 9).await.unwrap(), [run("b", 2), done]);
     assert!(store.runs(Some("other"), 9).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn aggregates_in_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteEngagement::open(&dir.path().join("engagement.db")).await.unwrap();
+    nearcast_domain::testing::aggregates::aggregates(&store).await;
+}

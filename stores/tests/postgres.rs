@@ -77,6 +77,13 @@ async fn engagement_on_postgres() {
 }
 
 #[tokio::test]
+async fn aggregates_on_postgres() {
+    let Some(own) = Own::new().await else { return };
+    nearcast_domain::testing::aggregates::aggregates(&own.store).await;
+    own.remove().await;
+}
+
+#[tokio::test]
 async fn artefacts_on_postgres() {
     let Some(own) = Own::new().await else { return };
     testing::artefacts::artefacts(&own.store).await;

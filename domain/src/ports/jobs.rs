@@ -3,7 +3,7 @@
 //!
 //! Never called on behalf of a request: most of it reads a store from end to end. Ranges are those of [`crate::digest::bucket`].
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -76,9 +76,81 @@ impl EngagementBuckets {
     }
 }
 
+/// How long the time of one aggregate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Span {
+    /// An hour.
+    Hour,
+    /// A day, in UTC.
+    Day,
+}
+
+impl Span {
+    /// In hours.
+    pub const fn hours(self) -> i64 {
+        match self {
+            Self::Hour => 1,
+            Self::Day => 24,
+        }
+    }
+
+    /// The name on every surface.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+}
+
+/// The engagement of an item in one span of time, in sum. It names nobody.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AggregateRow {
+    /// When the span begins, in hours since 1970; a multiple of [`Span::hours`].
+    pub start: i64,
+    /// Which item.
+    pub item: ItemId,
+    /// How many engagements.
+    pub events: u64,
+    /// By how many users.
+    pub users: u64,
+    /// The sum of their weights, a multiple of [`super::WEIGHT_STEP`].
+    pub weight: f64,
+}
+
 /// Jobs on engagement totals.
 #[async_trait]
 pub trait EngagementJobs: EngagementWrite {
+    /// The spans (by their beginning, ascending) that begin in `hours` and whose aggregates do not agree with the totals: something was
+    /// counted or erased since, however old it is. `hours` begins and ends on a span's border.
+    async fn stale_spans(&self, tenant: &Tenant, span: Span, hours: Range<i64>) -> StoreResult<Vec<i64>>;
+
+    /// What the counted events of these spans add up to, by start and item.
+    async fn count_spans(&self, tenant: &Tenant, span: Span, starts: &[i64]) -> StoreResult<Vec<AggregateRow>>;
+
+    /// The aggregates whose spans begin in `hours`, by start and item, those after `after` only, at most `limit`.
+    async fn aggregates(
+        &self,
+        tenant: &Tenant,
+        span: Span,
+        hours: Range<i64>,
+        after: Option<&(i64, ItemId)>,
+        limit: usize,
+    ) -> StoreResult<Vec<AggregateRow>>;
+
+    /// Sets aggregates and removes others, durably.
+    async fn set_aggregates(
+        &self,
+        tenant: &Tenant,
+        span: Span,
+        rows: &[AggregateRow],
+        gone: &[(i64, ItemId)],
+    ) -> StoreResult<()>;
+
+    /// Removes the aggregates whose spans begin before `before`. Answers how many there were.
+    async fn drop_aggregates(&self, tenant: &Tenant, span: Span, before: i64) -> StoreResult<u64>;
+
     /// Writes down a run of a job as it stands, again and again under its id.
     async fn record_run(&self, run: &PipelineRun) -> StoreResult<()>;
 

@@ -29,7 +29,7 @@ pub use claim::{Claim, Claimed};
 pub use embedder::{Embedder, ModelInfo, Priority};
 pub use engagement::{EngagementRead, EngagementWrite, HourTotal, ItemLabels, Tally, TrendFit, TrendingQuery, WEIGHT_STEP};
 pub use graph::{Edge, GraphRead, GraphWrite, Neighbour, NeighbourList, Touched};
-pub use jobs::{EngagementBuckets, EngagementJobs, LedgerJobs, PipelineRun, VectorJobs};
+pub use jobs::{AggregateRow, EngagementBuckets, EngagementJobs, LedgerJobs, PipelineRun, Span, VectorJobs};
 pub use lease::Leases;
 pub use ledger::{
     Append, Appended, EngagedEvent, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerRead, LedgerWrite,

@@ -3,6 +3,7 @@
 //! Compiled with the feature `testing` only; nothing here is used in production.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+pub mod aggregates;
 pub mod artefacts;
 pub mod cache;
 pub mod dead_letters;

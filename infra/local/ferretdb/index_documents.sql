@@ -6,7 +6,7 @@ BEGIN
   FOR made IN SELECT objid, object_identity FROM pg_event_trigger_ddl_commands() WHERE command_tag = 'CREATE TABLE' LOOP
     IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = made.objid AND attname = '_jsonb')
        AND made.object_identity NOT LIKE '%\_ferretdb\_%' THEN
-      FOREACH field IN ARRAY ARRAY['_id', 'tu', 'ti', 'spread'] LOOP
+      FOREACH field IN ARRAY ARRAY['_id', 'tu', 'ti'] LOOP
         EXECUTE format('CREATE INDEX ON %s USING gin ((_jsonb->%L) jsonb_path_ops) WITH (fastupdate = off)', made.object_identity, field);
       END LOOP;
     END IF;

@@ -5,13 +5,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nearcast_domain::learned::{Blend, GROUPS, group_of};
+use nearcast_domain::learned::{Blend, GROUPS, group_of, in_the_moment};
 use rayon::prelude::*;
 
-use super::sources::{COLUMNS, GRAPH, LEARNED, RECENCIES, Row, TEXT, TRENDING, USERS};
+use super::sources::{COLUMNS, GRAPH, LEARNED, NEXT, PACES, RECENCIES, Row, TASTES, TEXT, TRENDING, USERS};
 
 /// How many places count.
 pub const K: usize = 10;
+/// One in so many people is looked at to see which changes are worth looking at closely, and how many are.
+const GLANCE: usize = 4;
+const PROMISING: usize = 10;
 /// What a step must gain.
 const STEP: f64 = 1.01;
 /// The values that a source's weight may take.
@@ -23,32 +26,64 @@ const SHRUNK: f64 = 0.9;
 const GROUP: usize = 100;
 const GROUP_STEP: f64 = 1.02;
 
-/// Places 1 to K.
-fn discount(rank: usize) -> f64 {
+/// What a hit gains, by its place from 0.
+pub fn discount(rank: usize) -> f64 {
     1.0 / ((rank + 2) as f64).log2()
 }
 
 /// What a column counts.
 pub type Columns = [f32; COLUMNS];
 
-/// The weights of columns under a blend. An exponent between two of those that were compared counts as the nearest.
+/// The exponents that the rest is compared under, for what rises.
+const MOMENTS: [f32; 4] = [0.0, 0.25, 0.5, 1.0];
+
+/// Where the nearest of some values stands.
+fn nearest(among: &[f32], x: f32) -> usize {
+    let far = |at: &usize| (among[*at] - x).abs();
+    (0..among.len()).min_by(|a, b| far(a).total_cmp(&far(b))).unwrap_or(0)
+}
+
+/// The column of trending under a blend.
+fn trending(blend: &Blend) -> usize {
+    TRENDING + nearest(&PACES, blend.trending_pace) * TASTES.len() + nearest(&TASTES, blend.trending_taste)
+}
+
+/// The weights of columns under a blend. A value between two of those that were compared counts as the nearest.
 pub fn columns(blend: &Blend, share: f32) -> Columns {
-    let nearest = |x: f32| {
-        let far = |at: &usize| (RECENCIES[*at] - x).abs();
-        (0..RECENCIES.len()).min_by(|a, b| far(a).total_cmp(&far(b))).unwrap_or(0)
-    };
     let mut w = [0.0; COLUMNS];
-    w[GRAPH + nearest(blend.graph_recency)] = blend.graph;
-    w[LEARNED + nearest(blend.learned_recency)] = blend.learned;
-    (w[USERS], w[TEXT], w[TRENDING]) = (blend.similar_users, blend.similar_text, blend.trending * share);
+    w[GRAPH + nearest(&RECENCIES, blend.graph_recency)] = blend.graph;
+    w[LEARNED + nearest(&RECENCIES, blend.learned_recency)] = blend.learned;
+    (w[NEXT], w[USERS], w[TEXT]) = (blend.next, blend.similar_users, blend.similar_text);
+    w[trending(blend)] = blend.trending * share;
     w
+}
+
+/// Scores under a blend, for someone with a share of trending.
+pub struct Judging {
+    used: Vec<(usize, f32)>,
+    risen: usize,
+    moment: f32,
+}
+
+impl Judging {
+    /// See the type.
+    pub fn new(blend: &Blend, share: f32) -> Self {
+        let used = columns(blend, share).iter().copied().enumerate().filter(|(_, w)| *w > 0.0).collect();
+        Self { used, risen: trending(blend), moment: blend.moment }
+    }
+
+    /// The score of a candidate.
+    pub fn score(&self, s: &Columns) -> f32 {
+        let gate = in_the_moment(s[self.risen], self.moment);
+        self.used.iter().map(|(c, w)| w * s[*c] * if *c == self.risen { 1.0 } else { gate }).sum()
+    }
 }
 
 /// One person's NDCG@10 under a blend.
 pub fn judge(row: &Row, blend: &Blend) -> f64 {
-    let weights = columns(blend, row.share);
-    let used: Vec<(usize, f32)> = weights.iter().copied().enumerate().filter(|(_, w)| *w > 0.0).collect();
-    let score = |s: &Columns| used.iter().map(|(c, w)| w * s[*c]).sum::<f32>();
+    let judging = Judging::new(blend, row.share);
+    let score = |s: &Columns| judging.score(s);
+
     let truths: Vec<(f32, u32)> =
         row.hits.iter().zip(0..).filter(|(hit, _)| **hit).map(|(_, at)| (score(&row.scores[at as usize]), at)).collect();
     if truths.iter().all(|(s, _)| *s <= 0.0) {
@@ -78,22 +113,36 @@ pub fn mean(all: &[f64]) -> f64 {
 
 /// The mean over slices of the mean over people.
 fn value(slices: &[Vec<Row>], blend: &Blend) -> f64 {
-    mean(&slices.iter().filter(|s| !s.is_empty()).map(|s| mean(&judge_all(s, blend))).collect::<Vec<_>>())
+    value_of(slices, blend, 1)
 }
 
-/// What can be changed about a blend, one at a time.
+/// The same over one in so many people.
+fn value_of(slices: &[Vec<Row>], blend: &Blend, one_in: usize) -> f64 {
+    let of = |s: &Vec<Row>| mean(&s.par_iter().step_by(one_in).map(|r| judge(r, blend)).collect::<Vec<_>>());
+    mean(&slices.iter().filter(|s| !s.is_empty()).map(of).collect::<Vec<_>>())
+}
+
+/// What can be changed about a blend, one at a time; nothing that makes no difference.
 fn neighbours(blend: &Blend) -> Vec<Blend> {
     let mut all = Vec::new();
     for w in WEIGHTS {
         all.push(Blend { graph: w, ..*blend });
         all.push(Blend { learned: w, ..*blend });
+        all.push(Blend { next: w, ..*blend });
         all.push(Blend { similar_users: w, ..*blend });
         all.push(Blend { similar_text: w, ..*blend });
         all.push(Blend { trending: w, ..*blend });
     }
-    for r in RECENCIES {
-        all.push(Blend { graph_recency: r, ..*blend });
-        all.push(Blend { learned_recency: r, ..*blend });
+    if blend.graph > 0.0 {
+        all.extend(RECENCIES.map(|graph_recency| Blend { graph_recency, ..*blend }));
+    }
+    if blend.learned > 0.0 {
+        all.extend(RECENCIES.map(|learned_recency| Blend { learned_recency, ..*blend }));
+    }
+    if blend.trending > 0.0 || blend.moment > 0.0 {
+        all.extend(PACES.map(|trending_pace| Blend { trending_pace, ..*blend }));
+        all.extend(TASTES.map(|trending_taste| Blend { trending_taste, ..*blend }));
+        all.extend(MOMENTS.map(|moment| Blend { moment, ..*blend }));
     }
     all.retain(|b| b != blend);
     all
@@ -103,7 +152,11 @@ fn ascend(slices: &[Vec<Row>], from: Blend, stop: &AtomicBool) -> (Blend, f64) {
     let mut best = (from, value(slices, &from));
     while !stop.load(Ordering::Relaxed) {
         let mut next = best;
-        for blend in neighbours(&best.0) {
+        // Most changes are for the worse, which a part of the people shows.
+        let mut promising: Vec<(Blend, f64)> =
+            neighbours(&best.0).into_iter().map(|b| (b, value_of(slices, &b, GLANCE))).collect();
+        promising.sort_by(|a, b| b.1.total_cmp(&a.1));
+        for (blend, _) in promising.into_iter().take(PROMISING) {
             let v = value(slices, &blend);
             if v > next.1 {
                 next = (blend, v);
@@ -122,6 +175,7 @@ fn between(a: &Blend, b: &Blend, part: f32) -> Blend {
     Blend {
         graph: mix(a.graph, b.graph),
         learned: mix(a.learned, b.learned),
+        next: mix(a.next, b.next),
         similar_users: mix(a.similar_users, b.similar_users),
         similar_text: mix(a.similar_text, b.similar_text),
         trending: mix(a.trending, b.trending),
@@ -131,18 +185,20 @@ fn between(a: &Blend, b: &Blend, part: f32) -> Blend {
 
 /// A source by itself.
 pub fn alone(source: usize) -> Blend {
-    let none = Blend { graph: 0.0, learned: 0.0, similar_users: 0.0, similar_text: 0.0, trending: 0.0, ..Blend::default() };
+    let none =
+        Blend { graph: 0.0, learned: 0.0, next: 0.0, similar_users: 0.0, similar_text: 0.0, trending: 0.0, ..Blend::default() };
     match source {
         0 => Blend { graph: 1.0, ..none },
         1 => Blend { learned: 1.0, ..none },
-        2 => Blend { similar_users: 1.0, ..none },
-        3 => Blend { similar_text: 1.0, ..none },
+        2 => Blend { next: 1.0, ..none },
+        3 => Blend { similar_users: 1.0, ..none },
+        4 => Blend { similar_text: 1.0, ..none },
         _ => Blend { trending: 1.0, ..none },
     }
 }
 
 /// The sources of [`alone`], in order.
-pub const ALONE: [&str; 5] = ["graph", "learned", "similar_users", "similar_text", "trending"];
+pub const ALONE: [&str; 6] = ["graph", "learned", "next", "similar_users", "similar_text", "trending"];
 
 /// The blend that these slices speak for, from `from` on.
 pub fn learn(slices: &[Vec<Row>], from: Blend, stop: &AtomicBool) -> Blend {
@@ -150,7 +206,11 @@ pub fn learn(slices: &[Vec<Row>], from: Blend, stop: &AtomicBool) -> Blend {
     let mut found = ascend(slices, from, stop);
     // A hill may lie where a source stands alone.
     let starts = (0..ALONE.len()).map(alone).max_by(|a, b| value(slices, a).total_cmp(&value(slices, b)));
-    for start in starts.into_iter().chain([Blend { learned: from.graph.max(1.0), ..from }]) {
+    for start in starts.into_iter().chain([
+        Blend { learned: from.graph.max(1.0), ..from },
+        // What everyone does now, and among that what fits the person.
+        Blend { trending: 1.0, trending_pace: PACES[2], moment: MOMENTS[1], ..from },
+    ]) {
         let other = ascend(slices, start, stop);
         if other.1 > found.1 * STEP {
             found = other;
@@ -188,7 +248,7 @@ mod tests {
             hits[at] = true;
             scores[at][best] = 0.9 + 0.1 * rng.f32();
         }
-        Row { own: 3, share: 0.1, wanted: 2, scores, hits }
+        Row { own: 3, share: 0.1, wanted: 2, items: (0..50).collect(), scores, hits }
     }
 
     #[test]
@@ -197,9 +257,9 @@ mod tests {
         r.scores.iter_mut().for_each(|s| *s = [0.0; COLUMNS]);
         (r.scores[3][USERS], r.scores[7][USERS], r.scores[30][USERS]) = (0.5, 0.5, 1.0);
         let ideal = 1.0 + discount(1);
-        assert!((judge(&r, &alone(2)) - 1.0).abs() < 1e-12);
+        assert!((judge(&r, &alone(3)) - 1.0).abs() < 1e-12);
         r.scores[2][USERS] = 0.5;
-        assert!((judge(&r, &alone(2)) - (1.0 + discount(2)) / ideal).abs() < 1e-12, "of equals the lower number comes first");
+        assert!((judge(&r, &alone(3)) - (1.0 + discount(2)) / ideal).abs() < 1e-12, "of equals the lower number comes first");
         assert_eq!(judge(&r, &alone(0)), 0.0);
     }
 

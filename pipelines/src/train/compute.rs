@@ -15,7 +15,9 @@ use super::{
     blend::{self, ALONE, alone, judge, judge_all, mean},
     bootstrap::{Difference, compare, interval},
     config::TrainConfig,
+    diversity::strength,
     fit::{Lists, fit},
+    next::next,
     slices::{Slice, slices},
     sources::{Row, rows},
     world::World,
@@ -104,29 +106,35 @@ pub fn compute(world: &World, current: Option<&Learned>, config: &TrainConfig, r
     if all.iter().any(|s| s.tests.len() < LEAST_PEOPLE) {
         return None;
     }
-    let rows_of = |slice: &Slice, lists: &Lists| rows(world, slice, lists, &rules.neighbours, &rules.trending, &rules.profile);
+    let rows_of = |slice: &Slice, lists: &Lists, next: &Lists| {
+        rows(world, slice, (lists, next), &rules.neighbours, &rules.trending, &rules.profile)
+    };
     let mut learned_on = Vec::with_capacity(learning.len());
     for slice in learning {
         let lists = fit(world, &slice.known, config, config.items_compared, &rules.stop)?;
-        learned_on.push(rows_of(slice, &lists));
+        learned_on.push(rows_of(slice, &lists, &next(world, &slice.known)));
     }
     let from = current.map_or_else(Blend::default, |c| c.blend);
+    let blend = blend::learn(&learned_on, from, &rules.stop);
+    let blend = Blend { diversity: strength(&learned_on, &world.categories, &blend), ..blend };
     let found = Learned {
-        blend: blend::learn(&learned_on, from, &rules.stop),
+        blend,
         groups: Default::default(),
         until: world.until(),
         choices: world.count() as u64,
+        span_hours: world.span_hours(),
         items: world.items.clone(),
         lists: Vec::new(),
+        next: Vec::new(),
     };
     let found = Learned { groups: blend::groups(&learned_on, &found.blend, &rules.stop), ..found };
     drop(learned_on);
     let lists = fit(world, &judging.known, config, config.items_compared, &rules.stop)?;
-    let judged_on = rows_of(judging, &lists);
+    let judged_on = rows_of(judging, &lists, &next(world, &judging.known));
     // What is in service is judged as it is where it knows nothing of what comes; else by its blend alone.
     let own = current.filter(|c| judging.at.is_some_and(|at| c.until < at));
     let before_on = match own {
-        Some(c) => rows_of(judging, &numbered(c, world)),
+        Some(c) => rows_of(judging, &numbered(c, &c.lists, world), &numbered(c, &c.next, world)),
         None => judged_on.clone(),
     };
     let base = current.cloned().unwrap_or_default();
@@ -144,10 +152,12 @@ pub fn compute(world: &World, current: Option<&Learned>, config: &TrainConfig, r
         Verdict::Refreshed => (base.blend, base.groups),
         _ => (found.blend, found.groups),
     };
-    let lists = match verdict {
+    let (lists, next) = match verdict {
         // Not going into service.
-        Verdict::Kept | Verdict::TooLittle => vec![Vec::new(); world.items.len()],
-        Verdict::Better | Verdict::Refreshed => fit(world, &world.all(), config, config.items, &rules.stop)?,
+        Verdict::Kept | Verdict::TooLittle => (vec![Vec::new(); world.items.len()], Vec::new()),
+        Verdict::Better | Verdict::Refreshed => {
+            (fit(world, &world.all(), config, config.items, &rules.stop)?, next(world, &world.all()))
+        }
     };
     if rules.stopped() {
         return None;
@@ -165,7 +175,7 @@ pub fn compute(world: &World, current: Option<&Learned>, config: &TrainConfig, r
         sources,
         blend: found.blend,
     };
-    Some((Learned { blend, groups, lists, ..found }, figures))
+    Some((Learned { blend, groups, lists, next, ..found }, figures))
 }
 
 fn source_figure(source: usize, rows: &[Row]) -> SourceFigure {
@@ -174,12 +184,12 @@ fn source_figure(source: usize, rows: &[Row]) -> SourceFigure {
     SourceFigure { source: ALONE[source].into(), ndcg: mean(&all), low, high }
 }
 
-/// The lists of an artefact in the numbers of a history; what is not there any more is left out.
-fn numbered(learned: &Learned, world: &World) -> Lists {
+/// Lists of an artefact in the numbers of a history; what is not there any more is left out.
+fn numbered(learned: &Learned, of: &Lists, world: &World) -> Lists {
     let number = |i: &nearcast_domain::ItemId| world.items.binary_search(i).ok().map(|n| n as u32);
     let numbers: Vec<Option<u32>> = learned.items.iter().map(number).collect();
     let mut lists = vec![Vec::new(); world.items.len()];
-    for (item, list) in numbers.iter().zip(&learned.lists) {
+    for (item, list) in numbers.iter().zip(of) {
         if let Some(item) = item {
             lists[*item as usize] = list.iter().filter_map(|(j, w)| Some((numbers[*j as usize]?, *w))).collect();
         }

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 
 use faer::{Accum, Mat, MatRef, Par, linalg::matmul::matmul};
-use nearcast_domain::{ItemId, Vector, ports::TrendFit, profile::ProfileRule};
+use nearcast_domain::{ItemId, Vector, learned::to_the_taste, ports::TrendFit, profile::ProfileRule};
 use rayon::prelude::*;
 
 use super::{
     fit::Lists,
+    next::{LATEST, fading},
     slices::Slice,
     world::{Choice, World},
 };
@@ -30,9 +31,15 @@ pub const USERS: usize = 2 * N;
 /// See [`GRAPH`].
 pub const TEXT: usize = 2 * N + 1;
 /// See [`GRAPH`].
-pub const TRENDING: usize = 2 * N + 2;
+pub const NEXT: usize = 2 * N + 2;
+/// `trending`, once a pace and a taste: `TRENDING + pace * TASTES.len() + taste`.
+pub const TRENDING: usize = 2 * N + 3;
+/// Half-lives that are compared, as shares of the history's span; 0: what fits by itself.
+pub const PACES: [f32; 4] = [0.0, 0.001, 0.003, 0.02];
+/// How much trending may follow the person's categories.
+pub const TASTES: [f32; 3] = [0.0, 0.5, 1.0];
 /// How many columns there are.
-pub const COLUMNS: usize = 2 * N + 3;
+pub const COLUMNS: usize = TRENDING + PACES.len() * TASTES.len();
 
 /// How far sources look, as requests do by default.
 const OWN: usize = 50;
@@ -41,6 +48,8 @@ const NEAR_USERS: usize = 30;
 const ITEMS_PER_USER: usize = 20;
 const OTHERS_RECENCY: f32 = 0.5;
 const NEAR_TEXTS: usize = 200;
+const RISING: usize = 200;
+const RISING_DEPTH: usize = 400;
 const NEWCOMER: f32 = 0.6;
 /// Whoever has a vector is no newcomer.
 const WRITTEN: usize = 5;
@@ -58,7 +67,9 @@ pub struct Row {
     pub share: f32,
     /// How many items they chose next.
     pub wanted: usize,
-    /// By candidate, in the order of its number, what each source says relative to its best.
+    /// The candidates, by number, in order.
+    pub items: Vec<u32>,
+    /// By candidate, what each source says relative to its best.
     pub scores: Vec<[f32; COLUMNS]>,
     /// Whether each candidate was chosen next.
     pub hits: Vec<bool>,
@@ -70,16 +81,18 @@ struct Moment<'a> {
     slice: &'a Slice,
     graph: Vec<Vec<(u32, f32)>>,
     learned: &'a Lists,
-    rising: Vec<(u32, f32)>,
+    next: &'a Lists,
+    /// Once a pace.
+    rising: [Near; PACES.len()],
     share: f32,
     rule: &'a ProfileRule,
 }
 
-/// The rows of a slice, in the order of its tests. `learned`: as made of what was known then.
+/// The rows of a slice, in the order of its tests. `learned` and `next`: as made of what was known then.
 pub fn rows(
     world: &World,
     slice: &Slice,
-    learned: &Lists,
+    (learned, next): (&Lists, &Lists),
     neighbours: &NeighbourRule,
     trending: &FitRule,
     rule: &ProfileRule,
@@ -92,8 +105,11 @@ pub fn rows(
     }
     let found = fit_trend(&edges, trending).unwrap_or(TrendFit { half_life_hours: Some(720.0), share: 0.05 });
     drop(edges);
-    let rising = rising(world, slice, found.half_life_hours);
-    let moment = Moment { world, slice, graph, learned, rising, share: found.share as f32, rule };
+    let rising = PACES.map(|pace| match pace > 0.0 {
+        true => rising(world, slice, Some(f64::from(pace) * world.span_hours())),
+        false => rising(world, slice, found.half_life_hours),
+    });
+    let moment = Moment { world, slice, graph, learned, next, rising, share: found.share as f32, rule };
     let near = moment.near();
     let tests = slice.tests.par_iter().zip(near);
     let tally = || Tally::new(world.items.len());
@@ -110,7 +126,7 @@ fn rising(world: &World, slice: &Slice, half_life: Option<f64>) -> Vec<(u32, f32
         let age = (newest - c.first.div_euclid(HOUR)) as f64;
         sums[c.item as usize] += f64::from(c.weight) * half_life.map_or(1.0, |h| (-age / h).exp2());
     }
-    super::fit::strongest((0_u32..).zip(sums).map(|(i, s)| (i, s as f32)).filter(|(_, s)| *s > 0.0).collect(), 400)
+    super::fit::strongest((0_u32..).zip(sums).map(|(i, s)| (i, s as f32)).filter(|(_, s)| *s > 0.0).collect(), RISING_DEPTH)
 }
 
 /// Sums by item, once an exponent. Used again by the next person of the same thread.
@@ -191,6 +207,22 @@ impl Moment<'_> {
         self.world.newest(user, self.slice.known[user])
     }
 
+    /// By item, which part of the person's liked items is in its category, relative to their most frequent one.
+    fn affinity(&self, own: &[Choice]) -> Vec<f32> {
+        let of = &self.world.categories;
+        let mut counts: BTreeMap<u32, f32> = BTreeMap::new();
+        for c in own.iter().take(OWN).filter(|c| c.positive) {
+            of[c.item as usize].iter().for_each(|c| *counts.entry(*c).or_default() += 1.0);
+        }
+        let most = counts.values().copied().fold(0.0, f32::max).max(1.0);
+        let part = |c: &u32| counts.get(c).copied().unwrap_or(0.0) / most;
+        let mut out = vec![0.0; of.len()];
+        for (item, _) in self.rising.iter().flatten() {
+            out[*item as usize] = of[*item as usize].iter().map(part).fold(0.0, f32::max);
+        }
+        out
+    }
+
     fn row(&self, tally: &mut Tally, user: usize, truth: &[u32], users: &Near, texts: &Near) -> Row {
         let own = self.own(user);
         let mut columns: Vec<Near> = Vec::with_capacity(COLUMNS);
@@ -212,7 +244,20 @@ impl Moment<'_> {
         }
         columns.push(sums.into_iter().collect());
         columns.push(texts.clone());
-        columns.push(self.rising.clone());
+        let mut followed: BTreeMap<u32, f32> = BTreeMap::new();
+        for (rank, c) in own.iter().take(LATEST).enumerate().filter(|(_, c)| c.positive) {
+            for (item, weight) in &self.next[c.item as usize] {
+                *followed.entry(*item).or_default() += fading(rank) * c.weight * weight;
+            }
+        }
+        columns.push(followed.into_iter().collect());
+        let affinity = self.affinity(&own);
+        for rising in &self.rising {
+            for taste in TASTES {
+                let tasted = rising.iter().map(|(i, s)| (*i, s * to_the_taste(affinity[*i as usize], taste))).collect();
+                columns.push(super::fit::strongest(tasted, RISING));
+            }
+        }
         let share = self.share + NEWCOMER / (1 + own.len().max(WRITTEN)) as f32;
         let mut mine: Vec<u32> = own.iter().map(|c| c.item).collect();
         mine.sort_unstable();
@@ -226,7 +271,8 @@ impl Moment<'_> {
             }
         }
         let hits = candidates.keys().map(|i| truth.contains(i)).collect();
-        Row { own: own.len(), share, wanted: truth.len(), scores: candidates.into_values().collect(), hits }
+        let (items, scores) = candidates.into_iter().unzip();
+        Row { own: own.len(), share, wanted: truth.len(), items, scores, hits }
     }
 }
 

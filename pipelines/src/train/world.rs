@@ -2,7 +2,10 @@
 //!
 //! Nothing here reads a clock; the same facts give the same numbers.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use nearcast_domain::{
     EventId, ItemId, StoreResult, Tenant, Timestamp, UserId, Vector,
@@ -41,6 +44,8 @@ pub struct World {
     pub choices: Vec<Vec<Choice>>,
     /// The text of each item, where it has one.
     pub texts: Vec<Option<Vector>>,
+    /// The categories of each item, by number.
+    pub categories: Vec<Vec<u32>>,
     /// What each person wrote, with its time.
     pub words: Vec<Vec<(i64, EventId, Vector)>>,
 }
@@ -52,18 +57,20 @@ impl World {
     /// Reads everything. Vectors are those of `revision`.
     pub async fn read(graph: &dyn GraphRead, ledger: &dyn LedgerRead, tenant: &Tenant, revision: &str) -> StoreResult<Self> {
         let edges = graph.scan(tenant).await?;
-        let mut states = Vec::new();
+        let (mut states, mut named) = (Vec::new(), Vec::new());
         let mut after: Option<ItemId> = None;
         loop {
             let page = ledger.catalogue(tenant, after.as_ref(), PAGE, Some(revision)).await?;
             let whole = page.len() == PAGE;
             after = page.last().map(|s| s.item.item_id.clone());
+            named.extend(page.iter().map(|s| (s.item.item_id.clone(), s.item.categories.clone())));
             states.extend(page.into_iter().map(|s| (s.item.item_id, s.vector)));
             if !whole {
                 break;
             }
         }
         let mut world = Self::new(&edges, states);
+        world.categorise(&named);
         for from in (0..world.users.len()).step_by(PAGE) {
             let some = &world.users[from..world.users.len().min(from + PAGE)];
             let limit = HistoryLimit { engagements: 0, messages: WORDS };
@@ -93,7 +100,26 @@ impl World {
         choices.iter_mut().for_each(|c| c.sort_unstable_by_key(|c| (c.first, c.item)));
         let dimension = items.values().flatten().next().map_or(0, |v| v.len());
         let texts = items.into_values().map(|v| v.filter(|v| v.len() == dimension)).collect();
-        Self { items: ids, words: vec![Vec::new(); users.len()], users, choices, texts }
+        let categories = vec![Vec::new(); ids.len()];
+        Self { items: ids, words: vec![Vec::new(); users.len()], users, choices, texts, categories }
+    }
+
+    /// Takes down the categories of items.
+    pub fn categorise(&mut self, named: &[(ItemId, Vec<Arc<str>>)]) {
+        let names: BTreeSet<&Arc<str>> = named.iter().flat_map(|(_, c)| c).collect();
+        let numbers: BTreeMap<&Arc<str>, u32> = names.into_iter().zip(0..).collect();
+        for (item, categories) in named {
+            if let Ok(item) = self.items.binary_search(item) {
+                self.categories[item] = categories.iter().map(|c| numbers[c]).collect();
+            }
+        }
+    }
+
+    /// From the first choice to the last, in hours.
+    pub fn span_hours(&self) -> f64 {
+        let first = self.choices.iter().flatten().map(|c| c.first).min().unwrap_or(0);
+        let last = self.choices.iter().flatten().map(|c| c.first).max().unwrap_or(0);
+        (last - first) as f64 / 3_600_000.0
     }
 
     /// How many choices there are.

@@ -210,7 +210,7 @@ pub async fn trending(State(app): State<Arc<App>>, Caller(tenant): Caller, uri: 
     let k = p.number("k", 1..=MAX_K)?.unwrap_or(app.recommender().config().default_k);
     let category = p.category()?;
     let (r, mut missing) = (&app.recommender(), Missing::default());
-    let list = match soon("engagement", r.shelf.rising(&tenant, category.as_ref())).await {
+    let list = match soon("engagement", r.shelf.rising(&tenant, category.as_ref(), None)).await {
         Ok(list) => list,
         Err(e) => {
             missing.or_default::<()>(Source::Trending.name(), Err(e));

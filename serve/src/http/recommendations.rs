@@ -101,6 +101,7 @@ fn query(app: &App, uri: &Uri) -> Result<Query, Problem> {
         cache: p.flag("cache", true)?,
         watch: None,
         parts: None,
+        explore: None,
     })
 }
 
@@ -182,6 +183,7 @@ pub async fn for_session(
         cache: false,
         watch: None,
         parts,
+        explore: None,
     };
     app.recommender().respond_session(&tenant, &session, &query, arrived.at).await.map(Json).map_err(bad_token)
 }

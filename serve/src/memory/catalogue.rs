@@ -7,6 +7,8 @@ use nearcast_domain::{ItemId, Timestamp, ports::ItemState};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::recommend::words;
+
 /// The longest text that answers carry, in characters.
 const SHORT_TEXT: usize = 160;
 /// Entries of all neighbour lists together; beyond these, all are read again.
@@ -25,6 +27,9 @@ pub struct Card {
     pub categories: Vec<Arc<str>>,
     /// The beginning of its text.
     pub text: Option<Arc<str>>,
+    /// Its words ([`crate::recommend::words`]); none where it is known from an earlier life of the process alone.
+    #[serde(skip)]
+    pub words: Box<[u32]>,
 }
 
 impl Card {
@@ -37,6 +42,7 @@ impl Card {
             expires_at: i.expires_at,
             categories: i.categories.clone(),
             text: i.text.as_ref().map(shortened),
+            words: i.text.as_ref().map(|t| words(t)).unwrap_or_default(),
         }
     }
 }
@@ -63,13 +69,15 @@ pub struct Next {
 pub(super) struct KnownCard {
     pub card: Arc<Card>,
     pub at: Option<Instant>,
+    /// When it was last asked for anew, while it was still given.
+    pub asked: Option<Instant>,
     /// It is neither hidden nor does it ever expire: told without looking at the card.
     pub plain: bool,
 }
 
 impl KnownCard {
     pub fn new(card: Arc<Card>, at: Option<Instant>) -> Self {
-        Self { plain: !card.hidden && card.expires_at.is_none(), card, at }
+        Self { plain: !card.hidden && card.expires_at.is_none(), card, at, asked: None }
     }
 }
 
@@ -126,6 +134,13 @@ impl Catalogue {
 
     pub(super) fn set_card(&mut self, number: u32, known: KnownCard) {
         self.cards[number as usize] = Some(known);
+    }
+
+    /// A card is being read anew.
+    pub(super) fn ask_card(&mut self, number: u32, now: Instant) {
+        if let Some(known) = &mut self.cards[number as usize] {
+            known.asked = Some(now);
+        }
     }
 
     /// What was known only protects from now on.

@@ -36,6 +36,7 @@ impl Blending {
         Weights {
             graph: of(Source::Graph),
             learned: of(Source::Learned),
+            next: of(Source::Next),
             similar_users: of(Source::SimilarUsers),
             similar_text: of(Source::SimilarText),
             trending: of(Source::Trending),
@@ -51,30 +52,50 @@ pub struct LearnedTable {
     everyone: Blending,
     groups: [Option<Blending>; GROUPS.len()],
     /// By number of an item; those that come later have none.
-    lists: Vec<Option<Arc<[Next]>>>,
+    lists: Lists,
+    next: Lists,
+    span_hours: f64,
 }
+
+/// Lists by number of an item.
+type Lists = Vec<Option<Arc<[Next]>>>;
 
 impl LearnedTable {
     /// In the numbers of a memory, for so many of the asker's own items.
     pub fn new(version: u64, learned: &Learned, mem: &TenantMemory, places: usize) -> Self {
         let named: Vec<&ItemId> = learned.items.iter().collect();
         let numbers = mem.numbers(named.iter().copied());
-        let mut lists = vec![None; numbers.iter().max().map_or(0, |n| *n as usize + 1)];
-        for (number, list) in numbers.iter().zip(&learned.lists).filter(|(_, list)| !list.is_empty()) {
-            let next = |(item, weight): &(u32, f32)| Next { item: numbers[*item as usize], weight: *weight };
-            lists[*number as usize] = Some(list.iter().map(next).collect());
-        }
+        let numbered = |of: &[Vec<(u32, f32)>]| -> Lists {
+            let mut lists = vec![None; numbers.iter().max().map_or(0, |n| *n as usize + 1)];
+            for (number, list) in numbers.iter().zip(of).filter(|(_, list)| !list.is_empty()) {
+                let next = |(item, weight): &(u32, f32)| Next { item: numbers[*item as usize], weight: *weight };
+                lists[*number as usize] = Some(list.iter().map(next).collect());
+            }
+            lists
+        };
         Self {
             version,
             everyone: Blending::new(learned.blend, places),
             groups: learned.groups.map(|g| g.map(|blend| Blending::new(blend, places))),
-            lists,
+            lists: numbered(&learned.lists),
+            next: numbered(&learned.next),
+            span_hours: learned.span_hours,
         }
     }
 
     /// The blend of someone with so many items.
     pub fn blending(&self, items: usize) -> &Blending {
         self.groups[group_of(items)].as_ref().unwrap_or(&self.everyone)
+    }
+
+    /// The half-life of trending under a blend, in hours; `None`: what fits the catalogue at the time.
+    pub fn half_life(&self, blend: &Blend) -> Option<f32> {
+        (blend.trending_pace > 0.0).then(|| (f64::from(blend.trending_pace) * self.span_hours).max(0.1) as f32)
+    }
+
+    /// What people chose next after an item.
+    pub fn next(&self, item: u32) -> Option<&Arc<[Next]>> {
+        self.next.get(item as usize)?.as_ref()
     }
 
     /// What follows from having an item.

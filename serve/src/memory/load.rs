@@ -38,6 +38,18 @@ impl Loads<'_> {
         deadline: Instant,
     ) -> (Vec<Option<Arc<Card>>>, Option<StoreError>) {
         let (mut cards, missing) = mem.look_at_cards(items, good_enough);
+        let renewed: Vec<u32> = {
+            let mut waited: Vec<u32> = missing.iter().map(|p| items[*p]).collect();
+            waited.sort_unstable();
+            mem.to_renew(items).into_iter().filter(|n| waited.binary_search(n).is_err()).collect()
+        };
+        if !renewed.is_empty() {
+            let reading = self.reading(mem, renewed);
+            self.late.begin(async move {
+                // What is served meanwhile has its own bound: a store that is away shows when that is reached.
+                let _ = reading.await;
+            });
+        }
         if missing.is_empty() {
             return (cards, None);
         }
@@ -55,8 +67,16 @@ impl Loads<'_> {
 
     /// Reads cards, in the order given.
     pub async fn read_cards(&self, mem: &Arc<TenantMemory>, items: Vec<u32>, deadline: Instant) -> StoreResult<Vec<Arc<Card>>> {
+        self.late.run(deadline, "ledger", self.reading(mem, items)).await
+    }
+
+    fn reading(
+        &self,
+        mem: &Arc<TenantMemory>,
+        items: Vec<u32>,
+    ) -> impl Future<Output = StoreResult<Vec<Arc<Card>>>> + Send + use<> {
         let (mem, ledger, tenant) = (mem.clone(), self.ledger.clone(), self.tenant.clone());
-        let work = async move {
+        async move {
             let ids: Vec<ItemId> = {
                 let catalogue = mem.catalogue();
                 items.iter().map(|i| catalogue.id(*i).clone()).collect()
@@ -74,8 +94,7 @@ impl Loads<'_> {
             }
             drop(catalogue);
             Ok(cards)
-        };
-        self.late.run(deadline, "ledger", work).await
+        }
     }
 
     /// Someone's newest edges, read now.

@@ -100,6 +100,10 @@ pub struct TenantMemory {
 const ENTRY: usize = 160;
 const EDGE: usize = std::mem::size_of::<Own>();
 const NEAR: usize = 24;
+/// For so many times the age of what is fresh a card is given while it is read anew.
+const SERVED: u32 = 10;
+/// After so many times that age it is asked for again.
+const RENEWED: u32 = 3;
 
 impl TenantMemory {
     pub fn new(freshness: Freshness, limits: &ItemMemoryConfig) -> Self {
@@ -135,6 +139,34 @@ impl TenantMemory {
         self.catalogue.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a card that is no longer fresh may be given once more, while it is read anew: where others write, and not for long.
+    fn serves(&self, known: &KnownCard, now: Instant) -> bool {
+        match self.freshness {
+            Freshness::Exclusive => false,
+            Freshness::Shared { max_age } => known.at.is_some_and(|at| now.saturating_duration_since(at) < SERVED * max_age),
+        }
+    }
+
+    /// Of these items, those whose cards are given though they are no longer fresh, and are not being read anew already. They count
+    /// as being read from now on.
+    pub fn to_renew(&self, items: &[u32]) -> Vec<u32> {
+        let Freshness::Shared { max_age } = self.freshness else { return Vec::new() };
+        let now = Instant::now();
+        let due = |known: &KnownCard| {
+            let asked = known.asked.is_some_and(|at| now.saturating_duration_since(at) < RENEWED * max_age);
+            !asked && known.at.is_some_and(|at| !self.is_fresh(at, now))
+        };
+        let due: Vec<u32> = {
+            let catalogue = self.catalogue();
+            items.iter().copied().filter(|n| catalogue.card(*n).is_some_and(due)).collect()
+        };
+        if !due.is_empty() {
+            let mut catalogue = self.catalogue_mut();
+            due.iter().for_each(|n| catalogue.ask_card(*n, now));
+        }
+        due
+    }
+
     /// Whether what was read at `at` may be given at `now`.
     pub fn is_fresh(&self, at: Instant, now: Instant) -> bool {
         match self.freshness {
@@ -166,14 +198,16 @@ impl TenantMemory {
         *self.learned.write().unwrap_or_else(PoisonError::into_inner) = table;
     }
 
-    /// Cards by number, those that are fresh or `good_enough` in place, and the places of the others.
+    /// Cards by number, those that are fresh, served while they are read anew, or `good_enough` in place, and the places of the
+    /// others.
     pub fn look_at_cards(&self, items: &[u32], good_enough: impl Fn(&Card) -> bool) -> (Vec<Option<Arc<Card>>>, Vec<usize>) {
         let now = Instant::now();
         let catalogue = self.catalogue();
         let mut missing = Vec::new();
         let cards = items.iter().enumerate().map(|(place, item)| {
             let known = catalogue.card(*item);
-            if !known.is_some_and(|k| k.at.is_some_and(|at| self.is_fresh(at, now)) || good_enough(&k.card)) {
+            let usable = |k: &KnownCard| k.at.is_some_and(|at| self.is_fresh(at, now)) || self.serves(k, now);
+            if !known.is_some_and(|k| usable(k) || good_enough(&k.card)) {
                 missing.push(place);
             }
             known.map(|k| k.card.clone())

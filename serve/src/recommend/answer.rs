@@ -35,6 +35,8 @@ pub struct Query {
     pub watch: Option<ItemId>,
     /// Where it is written down how long each part took, if somebody wants to know.
     pub parts: Option<Arc<Parts>>,
+    /// Where the last place goes to a new item: what it is drawn by.
+    pub explore: Option<u64>,
 }
 
 impl Default for Query {
@@ -49,6 +51,7 @@ impl Default for Query {
             cache: true,
             watch: None,
             parts: None,
+            explore: None,
         }
     }
 }
@@ -116,6 +119,9 @@ pub struct Recommendation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub categories: Vec<Arc<str>>,
+    /// Where this item was drawn from the newest ones to give it a chance (`serve.explore`): with what probability it was this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propensity: Option<f32>,
 }
 
 /// A source's part in a recommendation.

@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use nearcast_domain::{ItemId, candidate::Source};
+use nearcast_domain::{ItemId, candidate::Source, learned::in_the_moment};
 
 use super::{answer::Reason, formulas::contribution, tally::Proposed};
 use crate::{
@@ -111,11 +111,13 @@ pub struct Scale {
     weights: Weights,
     best: [f32; SOURCES],
     total: f32,
+    moment: f32,
 }
 
 impl Scale {
-    /// Of the candidates that the filters kept.
-    pub fn of(kept: &[Candidate], weights: &Weights) -> Self {
+    /// Of the candidates that the filters kept. `moment`: how much everything but trending counts only for what rises
+    /// ([`nearcast_domain::learned::Blend::moment`]).
+    pub fn of(kept: &[Candidate], weights: &Weights, moment: f32) -> Self {
         let mut best = [0.0_f32; SOURCES];
         for candidate in kept {
             for source in candidate.sources() {
@@ -125,11 +127,17 @@ impl Scale {
         }
         let spoke = Source::ALL.iter().filter(|s| best[**s as usize] > 0.0);
         let total: f32 = spoke.map(|s| weights.of(*s)).sum();
-        Self { weights: *weights, best, total }
+        Self { weights: *weights, best, total, moment }
     }
 
     fn part(&self, c: &Candidate, source: Source) -> f32 {
-        contribution(self.weights.of(source), c.score[source as usize], self.best[source as usize])
+        let part = contribution(self.weights.of(source), c.score[source as usize], self.best[source as usize]);
+        if self.moment > 0.0 && source != Source::Trending { part * self.gate(c) } else { part }
+    }
+
+    fn gate(&self, c: &Candidate) -> f32 {
+        let rising = Source::Trending as usize;
+        in_the_moment(contribution(1.0, c.score[rising], self.best[rising]), self.moment)
     }
 
     fn sum(&self, c: &Candidate) -> f32 {
@@ -169,17 +177,21 @@ mod tests {
 
     #[test]
     fn shares_make_one_and_scores_do_not_depend_on_scale() {
-        let weights = Weights { graph: 2.0, learned: 0.0, similar_users: 1.0, similar_text: 0.0, trending: 0.0, newest: 0.0 };
-        let run = |scale: f32| {
+        let weights =
+            Weights { graph: 2.0, learned: 0.0, next: 0.0, similar_users: 1.0, similar_text: 0.0, trending: 0.0, newest: 0.0 };
+        let run = |scale: f32, moment: f32| {
             let graph = [proposed(0, 10.0 * scale), proposed(1, 5.0 * scale)];
             let users = [proposed(1, 0.2), proposed(2, 0.1)];
             let pool = merge([(Source::Graph, &graph[..]), (Source::SimilarUsers, &users[..])]);
-            let scale = Scale::of(&pool, &weights);
+            let scale = Scale::of(&pool, &weights, moment);
             pool.iter().map(|c| (c.item, scale.score(c), scale.reasons(c, |_| Vec::new(), false))).collect::<Vec<_>>()
         };
-        let out = run(1.0);
+        let out = run(1.0, 0.0);
         assert_eq!(out.iter().map(|s| s.0).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(out, run(8.0));
+        assert_eq!(out, run(8.0, 0.0));
+        // Nothing rises: everything is held back alike.
+        let gated = run(1.0, 0.5);
+        assert!(gated.iter().zip(&out).all(|(g, o)| (g.1 - 0.1 * o.1).abs() < 1e-6 && g.0 == o.0), "{gated:?}");
         for s in &out {
             assert!((s.2.iter().map(|r| r.weight).sum::<f32>() - 1.0).abs() < 1e-6);
         }

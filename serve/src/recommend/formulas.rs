@@ -2,6 +2,8 @@
 //!
 //! Pure functions of their arguments: no store, no clock, no randomness. Sums run in the order of the input.
 
+pub use nearcast_domain::learned::held_back;
+
 /// How many ids a proposal names in `via`.
 pub const VIA: usize = 3;
 
@@ -38,11 +40,6 @@ pub fn trending_share(fitted: f32, newcomer: f32, own_items: usize) -> f32 {
 /// A source's share in the score of an item: its weight times its own score, relative to the best that it proposed.
 pub fn contribution(weight: f32, score: f32, best: f32) -> f32 {
     if best > 0.0 { weight * (score / best) } else { 0.0 }
-}
-
-/// What remains of a score when `same` of `chosen` items before share a category with it.
-pub fn held_back(score: f32, diversity: f32, same: usize, chosen: usize) -> f32 {
-    if chosen == 0 { score } else { score * (1.0 - diversity * (same as f32 / chosen as f32)) }
 }
 
 /// The score of the `rank`-th item that only fills an answer up: below everything that was proposed.

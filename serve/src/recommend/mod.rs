@@ -3,13 +3,15 @@
 //! [`pipeline`] is the list of stages; [`formulas`] holds every formula. Nothing here writes to a store, save answers to
 //! the response cache.
 
-pub mod answer;
+pub mod alike;
+mod answer;
 pub mod bits;
 pub mod blend;
 pub mod budget;
 mod cached;
 pub mod degraded;
-pub mod filters;
+pub mod explore;
+mod filters;
 mod flights;
 pub mod formulas;
 pub mod pipeline;
@@ -31,7 +33,9 @@ use nearcast_domain::{ErrorKind, ItemId, StoreError, Tenant, Timestamp, UserId, 
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+pub(crate) use alike::words;
 pub use answer::{Answer, BadToken, CacheState, Query, Reason, Recommendation, RemovalName, Removed, Session};
+pub use explore::ExploreConfig;
 pub use why_not::{Fate, WhyNot};
 
 use self::{
@@ -67,6 +71,7 @@ pub struct Recommender {
     /// What the asker's own items, and those of others, count by their place from the newest.
     pub(crate) recency: [Vec<f32>; 2],
     sources: Vec<Box<dyn CandidateSource>>,
+    draws: explore::Draws,
     /// A digest of the configuration and of the model: answers under another one are not given.
     fingerprint: String,
     /// Of this process.
@@ -113,6 +118,7 @@ impl Recommender {
                 [table(l.own_items, l.recency), table(l.items_per_user, l.others_recency)]
             },
             sources: sources::all(),
+            draws: explore::Draws::default(),
             fingerprint: hex(&digest.finalize()[..8]),
             nonce: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8),
             warming: AtomicBool::new(false),
@@ -197,6 +203,8 @@ impl Recommender {
         arrived: Instant,
         shared: Option<&Arc<Self>>,
     ) -> Result<Given, BadToken> {
+        let drawn = self.draws.drawn(&self.config.explore, self.nonce, query);
+        let query = drawn.as_ref().unwrap_or(query);
         let budget = Budget::since(arrived, query.budget.unwrap_or_else(|| self.config.budget()));
         let mut degraded = self.await_own_events(query, &budget).await?;
         let budget = budget.rest();

@@ -14,7 +14,7 @@ use nearcast_domain::{
 use tokio::time::Instant;
 
 use super::{
-    Query, Recommender,
+    Query, Recommender, alike,
     answer::{Reason, Recommendation, RemovalName, Removed},
     bits::Bits,
     blend::{self, Candidate, Scale, Scored},
@@ -55,10 +55,10 @@ pub struct Outcome {
 }
 
 /// What the stages hand on.
-struct Run<'a> {
-    on: &'a Recommender,
-    ask: Ask<'a>,
-    query: &'a Query,
+pub(super) struct Run<'a> {
+    pub(super) on: &'a Recommender,
+    pub(super) ask: Ask<'a>,
+    pub(super) query: &'a Query,
     exclude: Bits,
     /// What the asker is known to have engaged with.
     own: Bits,
@@ -112,25 +112,28 @@ pub async fn run(
     let pool = blend::merge(found.iter().map(|(s, f)| (*s, f.proposals.as_slice())));
     let kept = run.filter(pool).await;
     let began = on.over(query, Stage::Filter, began);
-    let (weights, diversity) = run.weights().await;
+    let (weights, diversity, moment) = run.weights().await;
     run.through = Source::ALL
         .iter()
         .map(|s| found.iter_mut().find(|(of, _)| of == s).map(|(_, f)| std::mem::take(&mut f.through)).unwrap_or_default())
         .collect();
-    let sure = run.score(kept, &weights, select::look_at(query.k, diversity)).await;
+    let sure = run.score(&kept, &Scale::of(&kept, &weights, moment), select::look_at(query.k, diversity)).await;
     let mut chosen = select::select(sure, query.k, diversity);
+    alike::apart(&mut chosen);
     let began = on.over(query, Stage::Score, began);
     if chosen.len() < query.k {
         run.fill(&mut chosen).await;
         on.over(query, Stage::Fill, began);
     }
-    Outcome {
-        recommendations: chosen.into_iter().map(recommendation).collect(),
-        removed: run.removed,
-        degraded: run.degraded,
-        watched: run.watched,
-        asked,
+    let mut propensity = None;
+    if let Some(draw) = query.explore {
+        propensity = run.explore(&mut chosen, draw).await;
     }
+    let mut recommendations: Vec<Recommendation> = chosen.into_iter().map(recommendation).collect();
+    if let Some(last) = recommendations.last_mut() {
+        last.propensity = propensity;
+    }
+    Outcome { recommendations, removed: run.removed, degraded: run.degraded, watched: run.watched, asked }
 }
 
 impl Run<'_> {
@@ -141,7 +144,9 @@ impl Run<'_> {
             .on
             .sources
             .iter()
-            .filter(|s| weights.of(s.source()) > 0.0 && (s.source() != Source::Learned || ask.learned.is_some()))
+            .filter(|s| {
+                weights.of(s.source()) > 0.0 && (ask.learned.is_some() || !matches!(s.source(), Source::Learned | Source::Next))
+            })
             .map(|source| async move {
                 let begun = Instant::now();
                 let answer = by(ask.deadline, source.source().name(), source.propose(ask)).await;
@@ -202,14 +207,14 @@ impl Run<'_> {
     }
 
     /// The weights of the blend: the learned or the configured ones, trending's times what fits the tenant and the person. And how much
-    /// diversity there is to be.
-    async fn weights(&self) -> (Weights, f32) {
+    /// diversity there is to be, and how much of the moment.
+    async fn weights(&self) -> (Weights, f32, f32) {
         let config = &self.on.config;
         let fitted = self.on.shelf.last_rising(self.ask.tenant, self.ask.category).await.share;
         let own = self.ask.own_if_known().map_or(0, |own| own.own.len());
-        let (weights, diversity) = match self.ask.learned.as_ref().map(|l| l.blending(own)) {
-            Some(b) => (b.weights(&config.weights), config.diversity.max(b.blend.diversity)),
-            None => (Weights { learned: 0.0, ..config.weights }, config.diversity),
+        let (weights, diversity, moment) = match self.ask.learned.as_ref().map(|l| l.blending(own)) {
+            Some(b) => (b.weights(&config.weights), config.diversity.max(b.blend.diversity), b.blend.moment),
+            None => (Weights { learned: 0.0, next: 0.0, ..config.weights }, config.diversity, 0.0),
         };
         // Words say what is wanted, too: a newcomer is who did neither.
         let own = match (self.ask.has_vector(), self.ask.user) {
@@ -218,7 +223,7 @@ impl Run<'_> {
             (false, _) => own,
         };
         let share = trending_share(fitted, config.sources.newcomer_share, own);
-        (Weights { trending: weights.trending * share, ..weights }, diversity)
+        (Weights { trending: weights.trending * share, ..weights }, diversity, moment)
     }
 
     fn rules(&self) -> Rules<'_> {
@@ -249,6 +254,18 @@ impl Run<'_> {
         pool
     }
 
+    /// Those of some candidates who may be recommended, taking down nothing.
+    pub(super) async fn allowed(&self, mut pool: Vec<Candidate>) -> Vec<Candidate> {
+        let missing = self.judge(&pool).1;
+        if !missing.is_empty() && !self.degraded.holds(LEDGER) {
+            // What could not be read is not allowed.
+            let _ = self.ask.loads().read_cards(&self.ask.mem, missing, self.budget.at(FILL_UNTIL)).await;
+        }
+        let mut verdicts = self.judge(&pool).0.into_iter();
+        pool.retain(|_| matches!(verdicts.next(), Some(Verdict::Keep)));
+        pool
+    }
+
     /// Verdicts by what is remembered, and the items whose cards are to be read first.
     fn judge(&self, pool: &[Candidate]) -> (Vec<Verdict>, Vec<u32>) {
         let rules = self.rules();
@@ -267,8 +284,7 @@ impl Run<'_> {
     }
 
     /// Stages 5 and 6: the best `wanted` whom fresh cards and the ledger allow.
-    async fn score(&mut self, kept: Vec<Candidate>, weights: &Weights, wanted: usize) -> Vec<Scored> {
-        let scale = Scale::of(&kept, weights);
+    async fn score(&mut self, kept: &[Candidate], scale: &Scale, wanted: usize) -> Vec<Scored> {
         // By place in `kept`.
         let mut ranked: Vec<(f32, u32)> = kept.iter().zip(0..).map(|(c, place)| (scale.score(c), place)).collect();
         if let Some(watch) = &self.query.watch {
@@ -317,7 +333,7 @@ impl Run<'_> {
     }
 
     /// Moves to `sure` those of `some` whom fresh cards and the ledger allow.
-    async fn verify(
+    pub(super) async fn verify(
         &mut self,
         some: Vec<(f32, Candidate)>,
         sure: &mut Vec<Scored>,
@@ -429,7 +445,7 @@ impl Run<'_> {
         }
     }
 
-    fn push(&self, chosen: &mut Vec<Scored>, filled: Scored) {
+    pub(super) fn push(&self, chosen: &mut Vec<Scored>, filled: Scored) {
         let before = chosen.last().map_or(1.0, |s| s.score);
         let score = filler(self.on.config.weights.newest, chosen.len(), before);
         chosen.push(Scored { score, ..filled });
@@ -443,5 +459,6 @@ fn recommendation(s: Scored) -> Recommendation {
         reasons: s.reasons,
         text: s.card.text.clone(),
         categories: s.card.categories.clone(),
+        propensity: None,
     }
 }

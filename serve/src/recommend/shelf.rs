@@ -33,6 +33,8 @@ use crate::{
 
 /// A tenant and a category.
 type Key = (Tenant, Option<Arc<str>>);
+/// With a half-life in hours, as bits; `None`: what fits the tenant.
+type Paced = (Tenant, Option<Arc<str>>, Option<u32>);
 
 /// Lists at most, of each sort.
 const LISTS: u64 = 1_024;
@@ -81,7 +83,7 @@ impl Rising {
 /// The lists.
 pub struct Shelf {
     reader: Arc<Reader>,
-    slots: Cache<Key, Arc<Slot>>,
+    slots: Cache<Paced, Arc<Slot>>,
     newest: Cache<Key, Arc<Vec<ItemId>>>,
     fresh: Duration,
     tolerated: Duration,
@@ -155,8 +157,14 @@ impl Shelf {
 
     /// What rises. A list that is no longer fresh is given once more while it is read again; one that is too old, or was
     /// never read, is waited for. Where reading failed just now, that is said at once.
-    pub async fn rising(&self, tenant: &Tenant, category: Option<&Arc<str>>) -> StoreResult<Arc<Rising>> {
-        let key = (tenant.clone(), category.cloned());
+    /// `half_life` in hours; `None`: what fits the tenant.
+    pub async fn rising(
+        &self,
+        tenant: &Tenant,
+        category: Option<&Arc<str>>,
+        half_life: Option<f32>,
+    ) -> StoreResult<Arc<Rising>> {
+        let key = (tenant.clone(), category.cloned(), half_life.map(f32::to_bits));
         let slot = self.slots.get_with_by_ref(&key, async { Arc::default() }).await;
         let State { last, failed } = slot.state().clone();
         let age = last.as_ref().map(Known::age);
@@ -188,7 +196,7 @@ impl Shelf {
         }
     }
 
-    fn read_in_background(&self, key: Key, slot: &Arc<Slot>) {
+    fn read_in_background(&self, key: Paced, slot: &Arc<Slot>) {
         if slot.refreshing.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -209,7 +217,7 @@ impl Shelf {
     /// What rose when it could last be read. Of the whole catalogue where the category's own list was never read.
     pub async fn last_rising(&self, tenant: &Tenant, category: Option<&Arc<str>>) -> Arc<Rising> {
         for category in [category.cloned(), None] {
-            if let Some(slot) = self.slots.get(&(tenant.clone(), category)).await
+            if let Some(slot) = self.slots.get(&(tenant.clone(), category, None)).await
                 && let Some(known) = &slot.state().last
             {
                 return known.rising.clone();
@@ -240,7 +248,7 @@ impl Shelf {
 
     /// Takes down what an earlier life of the process last knew.
     pub async fn recall(&self, tenant: &Tenant, rising: Rising, newest: Vec<ItemId>) {
-        let slot: Arc<Slot> = self.slots.get_with((tenant.clone(), None), async { Arc::default() }).await;
+        let slot: Arc<Slot> = self.slots.get_with((tenant.clone(), None, None), async { Arc::default() }).await;
         {
             let mut state = slot.state();
             if state.last.is_none() {
@@ -263,9 +271,9 @@ impl Shelf {
 }
 
 impl Reader {
-    async fn read(&self, (tenant, category): &Key, slot: &Slot) -> StoreResult<Arc<Rising>> {
+    async fn read(&self, (tenant, category, half_life): &Paced, slot: &Slot) -> StoreResult<Arc<Rising>> {
         let begun = Instant::now();
-        match self.fetch(tenant, category.as_ref()).await {
+        match self.fetch(tenant, category.as_ref(), half_life.map(f32::from_bits)).await {
             Ok(rising) => {
                 let rising = Arc::new(rising);
                 let known = Known { rising: rising.clone(), at: Some(Instant::now()), took: begun.elapsed() };
@@ -279,11 +287,11 @@ impl Reader {
         }
     }
 
-    async fn fetch(&self, tenant: &Tenant, category: Option<&Arc<str>>) -> StoreResult<Rising> {
+    async fn fetch(&self, tenant: &Tenant, category: Option<&Arc<str>>, half_life: Option<f32>) -> StoreResult<Rising> {
         let fit = self.engagement.trend_fit(tenant).await?.unwrap_or(self.default_fit);
         let query = TrendingQuery {
             category: category.map(|c| c.as_ref().to_owned()),
-            half_life_hours: fit.half_life_hours,
+            half_life_hours: half_life.map(f64::from).or(fit.half_life_hours),
             limit: self.depth,
         };
         let found = self.engagement.trending(tenant, query).await?;

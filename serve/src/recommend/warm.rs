@@ -46,7 +46,7 @@ impl Recommender {
         for tenant in tenants.iter().take(WARM_TENANTS) {
             let mem = self.stores.memory.tenant(tenant);
             let mut last = Remembered::default();
-            let rising = self.patiently(self.shelf.rising(tenant, None)).await;
+            let rising = self.patiently(self.shelf.rising(tenant, None, None)).await;
             let mark = mem.cards_mark();
             let soon = || Instant::now() + WARM_PATIENCE;
             if let Ok(newest) = self.shelf.newest(&self.late, &self.stores.ledger, tenant, None, soon()).await {

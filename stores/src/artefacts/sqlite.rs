@@ -38,6 +38,11 @@ impl SqliteArtefacts {
         self.db.close().await;
     }
 
+    /// Writes the file anew, so that nothing is left in it of what was deleted.
+    pub async fn compact(&self) -> StoreResult<()> {
+        self.db.compact().await
+    }
+
     async fn insert(&self, tenant: &Tenant, a: &NewArtefact) -> sqlx::Result<i64> {
         let mut writer = self.db.writer().await;
         let mut tx = begin(&mut writer).await?;

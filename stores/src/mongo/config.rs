@@ -75,6 +75,8 @@ pub struct MongoConfig {
     pub batch_documents: usize,
     /// Bytes in one bulk write, about. Servers take 48 MB.
     pub batch_bytes: usize,
+    /// For how long a worker may be at writing items before another finishes what it seems to have left, in seconds.
+    pub left_after_s: u64,
     /// How old counts of users, items and events may be, in seconds; 0 counts anew each time.
     pub counts_max_age_s: u64,
 }
@@ -96,6 +98,7 @@ impl Default for MongoConfig {
             concurrency: 16,
             batch_documents: 1_000,
             batch_bytes: 8 << 20,
+            left_after_s: 600,
             counts_max_age_s: 30,
         }
     }

@@ -18,7 +18,15 @@ impl Own {
     pub fn new(name: &str) -> Option<Self> {
         let uri = servers::address("NEARCAST__MONGODB__URI")?;
         let database = servers::unique(&format!("test_{name}"));
-        Some(Self { config: MongoConfig { uri: Address::new(uri), database, counts_max_age_s: 0, ..MongoConfig::default() } })
+        Some(Self {
+            config: MongoConfig {
+                uri: Address::new(uri),
+                database,
+                counts_max_age_s: 0,
+                left_after_s: 0,
+                ..MongoConfig::default()
+            },
+        })
     }
 
     /// A client of its own, with nothing in its memory.

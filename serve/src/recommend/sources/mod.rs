@@ -6,6 +6,7 @@
 mod graph;
 mod learned;
 mod newest;
+mod next;
 mod search;
 mod similar_text;
 mod similar_users;
@@ -27,6 +28,7 @@ pub use self::{
     graph::Graph,
     learned::Learned,
     newest::{Answering, FillFrom, fill},
+    next::Next,
     similar_text::SimilarText,
     similar_users::SimilarUsers,
     trending::Trending,
@@ -73,7 +75,7 @@ pub trait CandidateSource: Send + Sync {
 
 /// The sources of every request.
 pub fn all() -> Vec<Box<dyn CandidateSource>> {
-    vec![Box::new(Graph), Box::new(Learned), Box::new(SimilarUsers), Box::new(SimilarText), Box::new(Trending)]
+    vec![Box::new(Graph), Box::new(Learned), Box::new(Next), Box::new(SimilarUsers), Box::new(SimilarText), Box::new(Trending)]
 }
 
 /// Something read once and used by several sources.

@@ -60,7 +60,7 @@ pub async fn fill(ask: &Ask<'_>, from: FillFrom, seen: &Bits, ok: Answering, dea
         FillFrom::Trending => {
             let read = async {
                 match ok.trending {
-                    true => by(deadline, "engagement", on.shelf.rising(tenant, *category)).await.map(Some),
+                    true => by(deadline, "engagement", on.shelf.rising(tenant, *category, None)).await.map(Some),
                     false => Ok(None),
                 }
             };

@@ -1,17 +1,17 @@
 //! What jobs ask: their own runs, digests of ranges, and totals made anew.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
 use async_trait::async_trait;
 use nearcast_domain::{
     ItemId, StoreResult, Tenant, UserId,
     digest::bucket,
-    ports::{EngagementBuckets, EngagementJobs, PipelineRun},
+    ports::{AggregateRow, EngagementBuckets, EngagementJobs, PipelineRun, Span},
 };
 use sqlx::{Row as _, postgres::PgRow};
 
 use super::{
-    PostgresEngagement, runs,
+    PostgresEngagement, aggregates, runs,
     server::{Mode, sql},
 };
 
@@ -71,6 +71,39 @@ impl EngagementJobs for PostgresEngagement {
         tx.run(sql(&s.clear_totals).bind(tenant.as_str())).await?;
         tx.run(sql(&s.count_again).bind(tenant.as_str())).await?;
         tx.commit().await
+    }
+
+    async fn stale_spans(&self, tenant: &Tenant, span: Span, hours: Range<i64>) -> StoreResult<Vec<i64>> {
+        aggregates::stale(&self.shared, tenant, span, hours).await
+    }
+
+    async fn count_spans(&self, tenant: &Tenant, span: Span, starts: &[i64]) -> StoreResult<Vec<AggregateRow>> {
+        aggregates::count(&self.shared, tenant, span, starts).await
+    }
+
+    async fn aggregates(
+        &self,
+        tenant: &Tenant,
+        span: Span,
+        hours: Range<i64>,
+        after: Option<&(i64, ItemId)>,
+        limit: usize,
+    ) -> StoreResult<Vec<AggregateRow>> {
+        aggregates::page(&self.shared, tenant, span, hours, after, limit).await
+    }
+
+    async fn set_aggregates(
+        &self,
+        tenant: &Tenant,
+        span: Span,
+        rows: &[AggregateRow],
+        gone: &[(i64, ItemId)],
+    ) -> StoreResult<()> {
+        aggregates::set(&self.shared, tenant, span, rows, gone).await
+    }
+
+    async fn drop_aggregates(&self, tenant: &Tenant, span: Span, before: i64) -> StoreResult<u64> {
+        aggregates::drop_before(&self.shared, tenant, span, before).await
     }
 }
 

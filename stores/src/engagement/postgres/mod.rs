@@ -3,6 +3,7 @@
 //! An event's id and its part of a total are written in one statement, so an event counts once however many workers tell it at
 //! the same time. Weights are added as whole steps. Works behind pgbouncer in transaction mode: it keeps nothing in a session.
 
+mod aggregates;
 mod artefacts;
 mod config;
 mod error;

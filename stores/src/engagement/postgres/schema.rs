@@ -132,6 +132,7 @@ async fn migrate(shared: &Shared) -> StoreResult<Vec<String>> {
         lines.push(format!("schema {schema}, tables {version}"));
     }
     super::artefacts::ensure(shared, &mut tx).await?;
+    super::aggregates::ensure(shared, &mut tx).await?;
     tx.commit().await?;
     Ok(lines)
 }

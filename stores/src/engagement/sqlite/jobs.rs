@@ -1,17 +1,17 @@
 //! What jobs ask: their own runs, digests of ranges, and totals made anew.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use nearcast_domain::{
     ItemId, StoreResult, Tenant, Timestamp, UserId,
     digest::bucket,
-    ports::{EngagementBuckets, EngagementJobs, PipelineRun},
+    ports::{AggregateRow, EngagementBuckets, EngagementJobs, PipelineRun, Span},
 };
 use sqlx::Row as _;
 
-use super::SqliteEngagement;
+use super::{SqliteEngagement, aggregates};
 use crate::sqlite::{begin, error::torn, rows::limit as rows_limit};
 
 #[async_trait]
@@ -50,6 +50,39 @@ impl EngagementJobs for SqliteEngagement {
 
     async fn recount(&self, tenant: &Tenant) -> StoreResult<()> {
         self.recount_of(tenant).await.map_err(|e| self.db.error(e))
+    }
+
+    async fn stale_spans(&self, tenant: &Tenant, span: Span, hours: Range<i64>) -> StoreResult<Vec<i64>> {
+        aggregates::stale(&self.db, tenant, span, hours).await.map_err(|e| self.db.error(e))
+    }
+
+    async fn count_spans(&self, tenant: &Tenant, span: Span, starts: &[i64]) -> StoreResult<Vec<AggregateRow>> {
+        aggregates::count(&self.db, tenant, span, starts).await.map_err(|e| self.db.error(e))
+    }
+
+    async fn aggregates(
+        &self,
+        tenant: &Tenant,
+        span: Span,
+        hours: Range<i64>,
+        after: Option<&(i64, ItemId)>,
+        limit: usize,
+    ) -> StoreResult<Vec<AggregateRow>> {
+        aggregates::page(&self.db, tenant, span, hours, after, limit).await.map_err(|e| self.db.error(e))
+    }
+
+    async fn set_aggregates(
+        &self,
+        tenant: &Tenant,
+        span: Span,
+        rows: &[AggregateRow],
+        gone: &[(i64, ItemId)],
+    ) -> StoreResult<()> {
+        aggregates::set(&self.db, tenant, span, rows, gone).await.map_err(|e| self.db.error(e))
+    }
+
+    async fn drop_aggregates(&self, tenant: &Tenant, span: Span, before: i64) -> StoreResult<u64> {
+        aggregates::drop_before(&self.db, tenant, span, before).await.map_err(|e| self.db.error(e))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Weights are added as whole numbers of steps, so that no order of events changes a bit. An event's row in `counted` and its
 //! part of a total are written in one transaction, or not at all.
 
+mod aggregates;
 mod jobs;
 mod read;
 mod schema;

@@ -7,7 +7,7 @@ use crate::sqlite::Schema;
 pub(super) const SCHEMA: Schema = Schema {
     store: "engagement",
     application_id: 0x6e63_656e,
-    migrations: &[VERSION_1, VERSION_2],
+    migrations: &[VERSION_1, VERSION_2, VERSION_3],
     cache_kib: (16 * 1024, 4 * 1024),
 };
 
@@ -29,4 +29,11 @@ const VERSION_2: &str = "
 CREATE TABLE runs (id TEXT PRIMARY KEY, job TEXT NOT NULL, tenant TEXT, started INTEGER NOT NULL, finished INTEGER,
   outcome TEXT NOT NULL, report TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_by_start ON runs (started DESC, id);
+";
+
+/// Since when there are aggregates; `span` is in hours.
+const VERSION_3: &str = "
+CREATE TABLE aggregates (item INTEGER NOT NULL, span INTEGER NOT NULL, start INTEGER NOT NULL, events INTEGER NOT NULL,
+  users INTEGER NOT NULL, weight INTEGER NOT NULL, PRIMARY KEY (item, span, start)) STRICT, WITHOUT ROWID;
+CREATE INDEX aggregates_by_start ON aggregates (span, start);
 ";

@@ -5,7 +5,8 @@
 //! 2. Events, as new as far as the batch alone can tell: those that are there already come back as duplicates of their `_id` and
 //!    are compared then. Beside them the users, of whom the same holds.
 //! 3. Vectors that came late, and the times of conflicts.
-//! 4. Items, each in one write with the mark that its new vector has yet to be spread ([`super::stale`]).
+//! 4. A note of the items whose new vectors are to be spread, then the items, then the marks of whoever engaged with them, then the
+//!    end of the note ([`super::stale`]).
 //!
 //! Every write states a fact by its key, so that the same batch again, whole or in part, ends in the same documents.
 
@@ -22,6 +23,7 @@ use super::{
     documents::{EventDoc, KeyDoc, revision_field, vector_doc},
     items,
     load::{self, Loaded, Present, event_key, user_keys},
+    seen::Looked,
 };
 use crate::{
     ledger::plan::{Batch, Erased, Known, Plan, plan},
@@ -29,10 +31,15 @@ use crate::{
 };
 
 /// What would become of a batch.
-pub(super) async fn foresee(mongo: &Mongo, appends: &[Append]) -> StoreResult<Vec<Appended>> {
+pub(super) async fn foresee(ledger: &MongoLedger, appends: &[Append]) -> StoreResult<Vec<Appended>> {
+    let mongo = &ledger.mongo;
     let batch = Batch::new(appends);
     let places: Vec<usize> = (0..appends.len()).collect();
-    let (loaded, present) = futures_util::try_join!(load::load(mongo, &batch, None), load::present(mongo, &batch, &places))?;
+    let mut looked = Looked::default();
+    let (loaded, present) =
+        futures_util::try_join!(load::load(mongo, &batch, None, &mut looked), load::present(mongo, &batch, &places))?;
+    // Whoever asks what would become of a batch is about to append it.
+    ledger.seen.look(looked);
     let events = load::known_events(mongo, &batch, &loaded.users, &present)?;
     Ok(plan(&batch, Known { users: loaded.users, items: loaded.items, events }).outcomes)
 }
@@ -45,7 +52,7 @@ pub(super) async fn take_in(ledger: &MongoLedger, appends: &[Append], revision: 
     let mongo = &ledger.mongo;
     let batch = Batch::new(appends);
     let tus = user_keys(&batch);
-    let mut loaded = load::load(mongo, &batch, Some(revision)).await?;
+    let mut loaded = load::load(mongo, &batch, Some(revision), &mut ledger.seen.looked()).await?;
     finish_clearing(mongo, &tus, &mut loaded).await?;
     // Of those whom the batch erases, what is there must be known before it goes.
     let erases = |place: &usize| batch.erases.get(batch.slots[*place].0).copied().unwrap_or(false);
@@ -90,7 +97,7 @@ pub(super) async fn clear(mongo: &Mongo, erased: &[(&String, Erased)]) -> StoreR
     mongo.delete(COLLECTIONS.events, erased.iter().map(covered).collect()).await?;
     let by_key = || erased.iter().map(|(tu, _)| doc! { "_id": tu }).collect::<Vec<_>>();
     mongo.delete(COLLECTIONS.users, by_key()).await?;
-    mongo.delete(COLLECTIONS.stale, by_key()).await?;
+    mongo.delete(COLLECTIONS.stale, erased.iter().map(|(tu, _)| doc! { "tu": tu }).collect()).await?;
     let done = |(tu, e): &(&String, Erased)| {
         doc! { "q": { "_id": tu, "asked": e.asked.millis() }, "u": { "$set": { "clearing": false } } }
     };

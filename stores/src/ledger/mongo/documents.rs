@@ -6,7 +6,8 @@
 //! | `users` | `tu` | `_id` | that somebody has events, and the time of their newest conflict |
 //! | `erasures` | `tu` | `_id` | that somebody was erased, and whether their events are still being removed |
 //! | `items` | `ti` | `_id` | the newest version of an item, its vectors with it |
-//! | `stale` | `tu` | `_id` | whose profile may be out of date |
+//! | `stale` | mark, `tu` | `tu` | whose profile may be out of date |
+//! | `due` | a write | none needed | items whose people are still to be marked |
 //! | `tenants` | tenant | none needed | who there is, and how many items have arrived |
 //! | `counters` | name | none needed | the last mark |
 //!
@@ -223,12 +224,6 @@ pub(super) struct ItemDoc {
     pub attributes: String,
     /// The place of its first arrival among the tenant's items.
     pub arrival: i64,
-    /// `due` from the write that made profiles stale until everyone concerned is marked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spread: Option<String>,
-    /// Whose write that was: only its writer's mark is taken back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spreader: Option<String>,
     #[serde(default)]
     pub v: Vectors,
 }
@@ -248,8 +243,6 @@ impl ItemDoc {
             expires: item.expires_at.map(Timestamp::millis),
             attributes: serde_json::Value::Object(item.attributes.clone()).to_string(),
             arrival: 0,
-            spread: None,
-            spreader: None,
             v: vectors(revision, vector),
         }
     }
@@ -279,12 +272,30 @@ impl ItemDoc {
     }
 }
 
-/// The mark of somebody whose profile may be out of date.
+/// A mark of somebody whose profile may be out of date. A newer mark is a document of its own: on FerretDB a document is changed in a
+/// transaction of its own, and thousands are inserted in one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct StaleDoc {
+    /// The mark and the user.
     #[serde(rename = "_id")]
+    pub key: String,
     pub tu: String,
     pub mark: i64,
+}
+
+impl StaleDoc {
+    /// A user's mark.
+    pub fn new(tu: String, mark: i64) -> Self {
+        Self { key: format!("{mark}:{tu}"), tu, mark }
+    }
+}
+
+/// That somebody is about to write these items, and to mark whoever engaged with them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct DueDoc {
+    #[serde(rename = "_id")]
+    pub key: String,
+    pub tis: Vec<String>,
 }
 
 /// A document of which only the key matters.

@@ -1,6 +1,9 @@
 //! Writing versions of items, which several writers may do at once: each replaces the version that it saw, or looks again.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use mongodb::bson::{Bson, Document, doc, serialize_to_bson};
 use nearcast_domain::{
@@ -14,12 +17,24 @@ use super::{
     documents::{ItemDoc, binary, hash, revision_field, vector_doc},
     keys,
     load::{self, Loaded, Stored},
+    seen::Looked,
     stale,
 };
 use crate::{
     ledger::plan::{Batch, ItemChange, Known, plan},
     mongo::{Mongo, inserted},
 };
+
+/// What an attempt at writing items leaves behind.
+#[derive(Default)]
+struct Written {
+    /// Items whose people are to be marked.
+    spread: Vec<String>,
+    /// This writer's notes of that.
+    notes: Vec<String>,
+    /// Items that were not there before.
+    made: Vec<ItemDoc>,
+}
 
 /// Writes what is planned for the items of a batch, and marks whoever engaged with those that changed. Where another writer was
 /// faster, `outcomes` are put right.
@@ -32,25 +47,17 @@ pub(super) async fn write(
     revision: &str,
 ) -> StoreResult<()> {
     let mongo = &ledger.mongo;
-    let spreader = format!("{:016x}", fastrand::u64(..));
-    let mut spread: Vec<String> = Vec::new();
-    let due = |stored: &Option<Stored>| stored.is_some_and(|s| s.due);
-    for (item, stored) in batch.items.iter().zip(&loaded.stored) {
-        // A crash came between a version and its marks: this batch is the repetition.
-        if due(stored) {
-            spread.push(keys::owned(item.0, item.1.as_str()));
-        }
-    }
-    let changed: Vec<usize> = (0..changes.len()).filter(|i| touches(&changes[*i])).collect();
-    let list: Vec<(usize, &ItemChange<'_>)> = changed.iter().map(|i| (*i, &changes[*i])).collect();
-    let mut lost = attempt(mongo, batch, &list, &loaded.stored, &spreader, revision).await?;
-    spread.extend(changed.iter().filter(|i| changes[**i].stale).map(|i| key(batch, *i)));
+    let mut written = Written::default();
+    let changed: Vec<(usize, &ItemChange<'_>)> = changes.iter().enumerate().filter(|(_, c)| touches(c)).collect();
+    let mut lost = attempt(mongo, batch, &changed, &loaded.stored, &mut written, revision).await?;
     for _ in 0..8 {
         if lost.is_empty() {
-            stale::spread(mongo, spread).await?;
+            let all = (0..batch.items.len()).filter(|i| batch.states[*i]).map(|i| key(batch, i)).collect();
+            stale::spread(mongo, all, written.spread, written.notes).await?;
+            ledger.seen.wrote(written.made);
             return Ok(());
         }
-        lost = again(mongo, batch, &lost, outcomes, &mut spread, &spreader, revision).await?;
+        lost = again(mongo, batch, &lost, outcomes, &mut written, revision).await?;
     }
     Err(mongo.error(ErrorKind::Busy, "others write versions of the same items all the time"))
 }
@@ -61,8 +68,7 @@ async fn again(
     batch: &Batch<'_>,
     lost: &[usize],
     outcomes: &mut [Appended],
-    spread: &mut Vec<String>,
-    spreader: &str,
+    written: &mut Written,
     revision: &str,
 ) -> StoreResult<Vec<usize>> {
     let concerned = |(at, append): (usize, &Append)| {
@@ -71,15 +77,14 @@ async fn again(
     };
     let (places, part): (Vec<usize>, Vec<Append>) = batch.appends.iter().enumerate().filter_map(concerned).unzip();
     let part = Batch::new(&part);
-    let loaded = load::load(mongo, &part, Some(revision)).await?;
+    let loaded = load::load(mongo, &part, Some(revision), &mut Looked::default()).await?;
     let known = Known { users: loaded.users, items: loaded.items, events: std::collections::HashMap::new() };
     let planned = plan(&part, known);
     for (place, outcome) in places.iter().zip(planned.outcomes) {
         outcomes[*place] = outcome;
     }
     let changed: Vec<(usize, &ItemChange<'_>)> = planned.items.iter().enumerate().filter(|(_, c)| touches(c)).collect();
-    let lost = attempt(mongo, &part, &changed, &loaded.stored, spreader, revision).await?;
-    spread.extend(changed.iter().filter(|(_, c)| c.stale).map(|(i, _)| key(&part, *i)));
+    let lost = attempt(mongo, &part, &changed, &loaded.stored, written, revision).await?;
     let first = |i: &usize| part.slots.iter().position(|(_, item)| item == i).map(|at| batch.slots[places[at]].1);
     Ok(lost.iter().filter_map(first).collect())
 }
@@ -129,12 +134,25 @@ async fn attempt(
     batch: &Batch<'_>,
     changed: &[(usize, &ItemChange<'_>)],
     stored: &[Option<Stored>],
-    spreader: &str,
+    written: &mut Written,
     revision: &str,
 ) -> StoreResult<Vec<usize>> {
     if changed.is_empty() {
         return Ok(Vec::new());
     }
+    // Before the items: from here on somebody knows what is left to do, should this writer not come that far.
+    let begun = Instant::now();
+    let tis: Vec<String> = changed.iter().filter(|(_, c)| c.stale).map(|(i, _)| key(batch, *i)).collect();
+    if !tis.is_empty() {
+        written.notes.push(stale::note(mongo, &tis).await?);
+        written.spread.extend(tis);
+    }
+    // And not so long behind the note that others could take this writer for dead.
+    let patience = Duration::from_secs(mongo.config.left_after_s) / 2;
+    let in_time = || {
+        let late = !patience.is_zero() && begun.elapsed() > patience;
+        if late { Err(mongo.error(ErrorKind::Timeout, "writing items took too long")) } else { Ok(()) }
+    };
     let fresh = |i: usize, c: &ItemChange<'_>| stored[i].is_none() && c.state.is_some();
     let mut arrivals = arrivals(mongo, batch, changed.iter().filter(|(i, c)| fresh(*i, c)).map(|(i, _)| *i)).await?;
     let (mut new, mut of_new, mut replaced, mut of_replaced) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -147,22 +165,23 @@ async fn attempt(
         match (stored[*i], version) {
             (None, Some(mut version)) => {
                 version.arrival = arrivals.get_mut(batch.items[*i].0).and_then(Iterator::next).unwrap_or(0);
-                if change.stale {
-                    (version.spread, version.spreader) = (Some(stale::DUE.into()), Some(spreader.into()));
-                }
                 new.push(version);
                 of_new.push(*i);
             }
             (Some(at), version) => {
-                replaced.push(statement(mongo, &key(batch, *i), at, version, change, spreader, revision)?);
+                replaced.push(statement(mongo, &key(batch, *i), at, version, change, revision)?);
                 of_replaced.push(*i);
             }
             (None, None) => {}
         }
     }
     let collection = mongo.write::<ItemDoc>(COLLECTIONS.items).await?;
+    in_time()?;
     let duplicates = inserted(mongo, &collection, &new, ItemDoc::size).await?;
+    let made = new.into_iter().enumerate().filter(|(at, _)| duplicates.binary_search(at).is_err());
+    written.made.extend(made.map(|(_, document)| document));
     let mut lost: Vec<usize> = duplicates.into_iter().filter_map(|at| of_new.get(at).copied()).collect();
+    in_time()?;
     let number = replaced.len() as u64;
     if mongo.update(COLLECTIONS.items, replaced).await? < number {
         lost.extend(missed(mongo, batch, changed, stored, &of_replaced).await?);
@@ -177,7 +196,6 @@ fn statement(
     at: Stored,
     version: Option<ItemDoc>,
     change: &ItemChange<'_>,
-    spreader: &str,
     revision: &str,
 ) -> StoreResult<Document> {
     let bson = |value: mongodb::bson::error::Result<Bson>| value.map_err(|e| mongo.error(ErrorKind::Invalid, e));
@@ -187,7 +205,7 @@ fn statement(
         else {
             return Err(mongo.torn("an item"));
         };
-        for field in ["_id", "v", "spread", "spreader"] {
+        for field in ["_id", "v"] {
             fields.remove(field);
         }
         for field in ["at", "text", "expires"] {
@@ -204,10 +222,6 @@ fn statement(
         (true, None) => drop(set.insert("v", Document::new())),
         (false, Some(vector)) => drop(set.insert(format!("v.{field}"), vector)),
         (false, None) => {}
-    }
-    if change.stale {
-        set.insert("spread", stale::DUE);
-        set.insert("spreader", spreader);
     }
     let mut update = doc! { "$set": set };
     if !unset.is_empty() {

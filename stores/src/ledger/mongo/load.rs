@@ -11,6 +11,7 @@ use super::{
     COLLECTIONS,
     documents::{ErasureDoc, EventDoc, ItemDoc, hash, revision_field},
     keys,
+    seen::Looked,
 };
 use crate::{
     ledger::plan::{Batch, Erased, KnownEvent, KnownItem, KnownUser},
@@ -32,8 +33,6 @@ pub(super) struct Loaded {
 pub(super) struct Stored {
     pub n: i64,
     pub arrival: i64,
-    /// Whether people who engaged with it are still to be marked.
-    pub due: bool,
 }
 
 /// The keys of a batch's users.
@@ -41,8 +40,9 @@ pub(super) fn user_keys(batch: &Batch<'_>) -> Vec<String> {
     batch.users.iter().map(|(t, u)| keys::owned(t, u.as_str())).collect()
 }
 
-pub(super) async fn load(mongo: &Mongo, batch: &Batch<'_>, revision: Option<&str>) -> StoreResult<Loaded> {
-    let (people, (items, stored)) = futures_util::try_join!(users(mongo, batch), items(mongo, batch, revision))?;
+/// `looked`: what was read of items a moment ago, which is not read again; what is read here joins it.
+pub(super) async fn load(mongo: &Mongo, batch: &Batch<'_>, revision: Option<&str>, looked: &mut Looked) -> StoreResult<Loaded> {
+    let (people, (items, stored)) = futures_util::try_join!(users(mongo, batch), items(mongo, batch, revision, looked))?;
     let (users, clearing) = people;
     Ok(Loaded { users, clearing, items, stored })
 }
@@ -103,6 +103,7 @@ async fn items(
     mongo: &Mongo,
     batch: &Batch<'_>,
     revision: Option<&str>,
+    looked: &mut Looked,
 ) -> StoreResult<(Vec<Option<KnownItem>>, Vec<Option<Stored>>)> {
     let mut items = vec![None; batch.items.len()];
     let mut stored = vec![None; batch.items.len()];
@@ -110,12 +111,15 @@ async fn items(
         .filter(|i| batch.states[*i])
         .map(|i| (i, keys::owned(batch.items[i].0, batch.items[i].1.as_str())))
         .collect();
-    let wanted: Vec<String> = tis.iter().map(|(_, ti)| ti.clone()).collect();
-    let found = by_id::<ItemDoc>(mongo, COLLECTIONS.items, &wanted, None, |d| &d.ti).await?;
+    let wanted: Vec<String> = tis.iter().map(|(_, ti)| ti.clone()).filter(|ti| !looked.0.contains_key(ti)).collect();
+    let mut read = by_id::<ItemDoc>(mongo, COLLECTIONS.items, &wanted, None, |d| &d.ti).await?;
+    looked.0.extend(wanted.into_iter().map(|ti| {
+        let document = read.remove(&ti);
+        (ti, document)
+    }));
     for (place, ti) in tis {
-        let Some(doc) = found.get(&ti).cloned() else { continue };
-        let due = doc.spread.is_some();
-        stored[place] = Some(Stored { n: doc.n, arrival: doc.arrival, due });
+        let Some(doc) = looked.0.get(&ti).cloned().flatten() else { continue };
+        stored[place] = Some(Stored { n: doc.n, arrival: doc.arrival });
         let (hash, has_any) = (hash(mongo, &doc.hash)?, !doc.v.is_empty());
         let has_vector = revision.is_some_and(|r| doc.v.contains_key(&revision_field(r)));
         let state = doc.state(mongo, None)?.item;

@@ -38,13 +38,14 @@ struct Collections {
     erasures: &'static str,
     items: &'static str,
     stale: &'static str,
+    due: &'static str,
     tenants: &'static str,
     counters: &'static str,
 }
 
 impl Collections {
-    fn all(&self) -> [&'static str; 7] {
-        [self.events, self.users, self.erasures, self.items, self.stale, self.tenants, self.counters]
+    fn all(&self) -> [&'static str; 8] {
+        [self.events, self.users, self.erasures, self.items, self.stale, self.due, self.tenants, self.counters]
     }
 }
 
@@ -54,6 +55,7 @@ const COLLECTIONS: Collections = Collections {
     erasures: "erasures",
     items: "items",
     stale: "stale",
+    due: "due",
     tenants: "tenants",
     counters: "counters",
 };
@@ -108,7 +110,7 @@ impl LedgerRead for MongoLedger {
     }
 
     async fn items(&self, tenant: &Tenant, items: &[ItemId], revision: Option<&str>) -> StoreResult<Vec<Option<ItemState>>> {
-        read::items(&self.mongo, tenant, items, revision).await
+        read::items(self, tenant, items, revision).await
     }
 
     async fn engaged(&self, tenant: &Tenant, user: &UserId, items: &[ItemId]) -> StoreResult<Vec<bool>> {
@@ -147,7 +149,7 @@ impl LedgerRead for MongoLedger {
     }
 
     async fn stale_users(&self, limit: usize) -> StoreResult<Vec<(Tenant, UserId, u64)>> {
-        stale::users(&self.mongo, limit).await
+        stale::users(self, limit).await
     }
 
     async fn erasures(&self) -> StoreResult<Vec<ErasureRecord>> {
@@ -162,7 +164,7 @@ impl LedgerRead for MongoLedger {
 #[async_trait]
 impl LedgerWrite for MongoLedger {
     async fn preview(&self, batch: &[Append]) -> StoreResult<Vec<Appended>> {
-        append::foresee(&self.mongo, batch).await
+        append::foresee(self, batch).await
     }
 
     async fn append(&self, batch: &[Append], revision: &str) -> StoreResult<Vec<Appended>> {

@@ -13,7 +13,7 @@ use nearcast_domain::{
 use serde::Deserialize;
 
 use super::{
-    COLLECTIONS,
+    COLLECTIONS, MongoLedger,
     documents::{ENGAGEMENT, ErasureDoc, EventDoc, ItemDoc, KeyDoc, MESSAGE, MESSAGE_ABOUT, Text},
     keys,
     load::{alive, by_id, erasures},
@@ -76,13 +76,17 @@ pub(super) async fn histories(
 }
 
 pub(super) async fn items(
-    mongo: &Mongo,
+    ledger: &MongoLedger,
     tenant: &Tenant,
     items: &[ItemId],
     revision: Option<&str>,
 ) -> StoreResult<Vec<Option<ItemState>>> {
     let tis: Vec<String> = items.iter().map(|i| keys::owned(tenant, i.as_str())).collect();
-    let found = by_id::<ItemDoc>(mongo, COLLECTIONS.items, &tis, without_vectors(revision), |d| &d.ti).await?;
+    let mongo = &ledger.mongo;
+    let fresh: HashMap<&String, ItemDoc> = tis.iter().filter_map(|ti| Some((ti, ledger.seen.written(ti)?))).collect();
+    let wanted: Vec<String> = tis.iter().filter(|ti| !fresh.contains_key(ti)).cloned().collect();
+    let mut found = by_id::<ItemDoc>(mongo, COLLECTIONS.items, &wanted, without_vectors(revision), |d| &d.ti).await?;
+    found.extend(fresh.into_iter().map(|(ti, document)| (ti.clone(), document)));
     tis.iter().map(|ti| found.get(ti).cloned().map(|d| d.state(mongo, revision)).transpose()).collect()
 }
 

@@ -10,20 +10,20 @@ use nearcast_domain::{ErrorKind, StoreResult};
 use super::COLLECTIONS;
 use crate::mongo::Mongo;
 
-/// Every index: its collection, its name, its keys, and whether documents without its keys are left out.
-fn indexes() -> Vec<(&'static str, &'static str, Document, bool)> {
+/// Every index: its collection, its name, its keys.
+fn indexes() -> Vec<(&'static str, &'static str, Document)> {
     let c = COLLECTIONS;
     vec![
         // A user's latest, of each kind.
-        (c.events, "history", doc! { "tu": 1, "k": 1, "at": -1, "id": -1 }, false),
+        (c.events, "history", doc! { "tu": 1, "k": 1, "at": -1, "id": -1 }),
         // A user and an item, `at` so that whether they engaged is told by the index alone.
-        (c.events, "pair", doc! { "tu": 1, "ti": 1, "at": 1 }, false),
+        (c.events, "pair", doc! { "tu": 1, "ti": 1, "at": 1 }),
         // Who engaged with an item: the one question that goes to every shard, asked when an item's text changes.
-        (c.events, "fans", doc! { "ti": 1, "tu": 1 }, false),
-        (c.items, "newest", doc! { "t": 1, "hidden": 1, "arrival": -1, "_id": 1 }, false),
-        (c.items, "newest_of_category", doc! { "t": 1, "categories": 1, "hidden": 1, "arrival": -1, "_id": 1 }, false),
-        (c.items, "spread", doc! { "spread": 1 }, true),
-        (c.stale, "oldest", doc! { "mark": 1, "_id": 1 }, false),
+        (c.events, "fans", doc! { "ti": 1, "tu": 1 }),
+        (c.items, "newest", doc! { "t": 1, "hidden": 1, "arrival": -1, "_id": 1 }),
+        (c.items, "newest_of_category", doc! { "t": 1, "categories": 1, "hidden": 1, "arrival": -1, "_id": 1 }),
+        (c.stale, "oldest", doc! { "mark": 1, "_id": 1 }),
+        (c.stale, "of_user", doc! { "tu": 1, "mark": -1 }),
     ]
 }
 
@@ -48,10 +48,9 @@ pub(super) async fn setup(mongo: &Mongo) -> StoreResult<Vec<String>> {
         }
         done.push(format!("collection {}.{name}", mongo.config.database));
     }
-    for (collection, name, keys, sparse) in indexes() {
+    for (collection, name, keys) in indexes() {
         let mut options = IndexOptions::default();
         options.name = Some(name.to_owned());
-        options.sparse = sparse.then_some(true);
         let index = IndexModel::builder().keys(keys).options(options).build();
         mongo.call(database.collection::<Document>(collection).create_index(index)).await?;
         done.push(format!("index {collection}.{name}"));

@@ -1,11 +1,17 @@
 //! Marks of users whose profile may be out of date because an item of theirs got another vector.
 //!
-//! The order matters where one worker appends an engagement while another writes the item. The item's vector is written first, with
-//! the note that it is `due` to be spread in the same write; then it is asked who engaged with it; then they are marked; then the
-//! note goes. The other worker appends first and reads item vectors then. So either that one reads the new vector, or its
-//! engagement was there when this one asked. A crash leaves the note, and whoever asks for marks next finishes the work.
+//! The order matters where one worker appends an engagement while another writes the item. A note of the items comes first; then they
+//! are written; then it is asked who engaged with them; then those are marked; then the note goes. The other worker appends first and
+//! reads item vectors then. So either that one reads the new vector, or its engagement was there when this one asked.
+//!
+//! A crash leaves the note. Whoever states one of its items finds it and marks again, so a batch that is repeated is finished by its
+//! repetition. Where nobody repeats it, whoever asks for marks finishes once the note has been there for longer than any writer takes.
+//!
+//! A note is one document for many items and a mark is inserted, never changed: to change a document costs FerretDB a transaction, and a
+//! disk's wait, for each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use mongodb::{
@@ -13,22 +19,21 @@ use mongodb::{
     options::ReturnDocument,
 };
 use nearcast_domain::{StoreResult, Tenant, UserId};
-use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::{
-    COLLECTIONS,
-    documents::{KeyDoc, StaleDoc},
+    COLLECTIONS, MongoLedger,
+    documents::{DueDoc, KeyDoc, StaleDoc},
     keys,
 };
-use crate::mongo::{Mongo, inserted};
+use crate::mongo::{Mongo, collect, ids, inserted};
 
-/// The note on an item.
-pub(super) const DUE: &str = "due";
 /// The low bits of a mark are drawn by chance: where a server lets two writers draw the same number, their marks still differ.
 const CHANCE_BITS: u32 = 10;
 /// Marks written at once.
-const PORTION: usize = 1_000;
+const PORTION: usize = 10_000;
+/// Questions between two writes of marks.
+const QUESTIONS: usize = 256;
 
 /// Adds to a number and answers what it is then. Its document is made apart: two that make it at once would be an error.
 pub(super) async fn counted(mongo: &Mongo, collection: &str, key: &str, field: &str, by: i64) -> StoreResult<i64> {
@@ -45,41 +50,45 @@ pub(super) async fn counted(mongo: &Mongo, collection: &str, key: &str, field: &
     Err(mongo.torn("a counter"))
 }
 
-/// Marks everyone who engaged with these items, then takes the notes off the items.
-pub(super) async fn spread(mongo: &Mongo, mut items: Vec<String>) -> StoreResult<()> {
-    items.sort_unstable();
-    items.dedup();
-    if items.is_empty() {
+/// Notes that these items are about to be written; answers the note's key.
+pub(super) async fn note(mongo: &Mongo, tis: &[String]) -> StoreResult<String> {
+    let collection = mongo.write::<DueDoc>(COLLECTIONS.due).await?;
+    let note = DueDoc { key: format!("{:016x}", fastrand::u64(..)), tis: tis.to_vec() };
+    inserted(mongo, &collection, std::slice::from_ref(&note), |d| d.tis.iter().map(|t| t.len() + 16).sum()).await?;
+    Ok(note.key)
+}
+
+async fn notes(mongo: &Mongo) -> StoreResult<Vec<DueDoc>> {
+    let due = mongo.write::<DueDoc>(COLLECTIONS.due).await?;
+    let rows = mongo.call(due.find(doc! {})).await?;
+    collect(mongo, rows).await
+}
+
+async fn done(mongo: &Mongo, notes: &[String]) -> StoreResult<()> {
+    let all = notes.chunks(1_000).map(ids).collect();
+    mongo.delete(COLLECTIONS.due, all).await?;
+    Ok(())
+}
+
+/// Marks everyone who engaged with what was written, and with whatever of `stated` a note of somebody else speaks of; then takes the own
+/// notes away.
+pub(super) async fn spread(
+    mongo: &Mongo,
+    mut stated: Vec<String>,
+    mut written: Vec<String>,
+    own: Vec<String>,
+) -> StoreResult<()> {
+    if stated.is_empty() {
         return Ok(());
     }
-    // Who wrote each note: another writer's later note is not ours to take off.
-    #[derive(Deserialize)]
-    struct Note {
-        #[serde(rename = "_id")]
-        ti: String,
-        spreader: String,
-    }
-    let collection = mongo.write::<Note>(COLLECTIONS.items).await?;
-    let due = collection.find(doc! { "spread": DUE }).projection(doc! { "spreader": 1 });
-    let mut due = mongo.call(due).await?;
-    let mut notes: Vec<Note> = Vec::new();
-    while let Some(note) = mongo.call(async { due.next().await.transpose() }).await? {
-        if items.binary_search(&note.ti).is_ok() {
-            notes.push(note);
-        }
-    }
-    let wanted: Vec<String> = notes.iter().map(|n| n.ti.clone()).collect();
-    mark_fans(mongo, &wanted).await?;
-    let spreaders: BTreeSet<&str> = notes.iter().map(|n| n.spreader.as_str()).collect();
-    let done = spreaders.into_iter().map(|spreader| {
-        let tis: Vec<&str> = notes.iter().filter(|n| n.spreader == spreader).map(|n| n.ti.as_str()).collect();
-        doc! {
-            "q": { "spread": DUE, "_id": { "$in": tis }, "spreader": spreader },
-            "u": { "$unset": { "spread": "", "spreader": "" } },
-        }
-    });
-    mongo.update(COLLECTIONS.items, done.collect()).await?;
-    Ok(())
+    stated.sort_unstable();
+    // Behind all writes: what this one found there already has its note here, or its marks.
+    let others = notes(mongo).await?.into_iter().filter(|n| !own.contains(&n.key)).flat_map(|n| n.tis);
+    written.extend(others.filter(|ti| stated.binary_search(ti).is_ok()));
+    written.sort_unstable();
+    written.dedup();
+    mark_fans(mongo, &written).await?;
+    done(mongo, &own).await
 }
 
 /// Marks everyone who engaged with these items.
@@ -91,27 +100,39 @@ pub(super) async fn mark_fans(mongo: &Mongo, items: &[String]) -> StoreResult<()
     let at_once = mongo.keys_at_once(items.len()).await?;
     let number = OnceCell::new();
     let (events, number) = (&events, &number);
-    let of_part = |part: Vec<String>| async move {
-        let filter = match part.as_slice() {
+    let of_part = |part: &[String]| {
+        let filter = match part {
             [ti] => doc! { "ti": ti },
             many => doc! { "ti": { "$in": many } },
         };
-        let pipeline = [doc! { "$match": filter }, doc! { "$group": { "_id": "$tu" } }];
-        let mut rows = mongo.call(events.aggregate(pipeline).allow_disk_use(true).with_type::<KeyDoc>()).await?;
-        let mut fans: BTreeSet<String> = BTreeSet::new();
-        while let Some(row) = mongo.call(async { rows.next().await.transpose() }).await? {
-            fans.insert(row.key);
-            if fans.len() >= PORTION {
-                mark(mongo, std::mem::take(&mut fans), number).await?;
+        async move {
+            let pipeline = [doc! { "$match": filter }, doc! { "$group": { "_id": "$tu" } }];
+            let mut rows = mongo.call(events.aggregate(pipeline).allow_disk_use(true).with_type::<KeyDoc>()).await?;
+            let mut fans: BTreeSet<String> = BTreeSet::new();
+            while let Some(row) = mongo.call(async { rows.next().await.transpose() }).await? {
+                fans.insert(row.key);
+                if fans.len() >= PORTION {
+                    mark(mongo, std::mem::take(&mut fans), number).await?;
+                }
             }
+            Ok(fans)
         }
-        mark(mongo, fans, number).await
+        .boxed()
     };
-    mongo.together(items.chunks(at_once).map(|part| of_part(part.to_vec()).boxed()).collect()).await?;
-    Ok(())
+    // Of most items few are fans, and many are fans of several: each is marked once.
+    let mut fans = BTreeSet::new();
+    for some in items.chunks(at_once * QUESTIONS) {
+        for mut part in mongo.together(some.chunks(at_once).map(of_part).collect()).await? {
+            fans.append(&mut part);
+        }
+        if fans.len() >= PORTION {
+            mark(mongo, std::mem::take(&mut fans), number).await?;
+        }
+    }
+    mark(mongo, fans, number).await
 }
 
-/// Marks users with a number that is drawn at the first of them. A mark that is there already gets the newer number.
+/// Marks users with a number that is drawn at the first of them.
 async fn mark(mongo: &Mongo, users: BTreeSet<String>, number: &OnceCell<i64>) -> StoreResult<()> {
     if users.is_empty() {
         return Ok(());
@@ -121,48 +142,83 @@ async fn mark(mongo: &Mongo, users: BTreeSet<String>, number: &OnceCell<i64>) ->
         Ok(drawn << CHANCE_BITS | fastrand::i64(0..1 << CHANCE_BITS))
     };
     let mark = *number.get_or_try_init(draw).await?;
-    let documents: Vec<StaleDoc> = users.into_iter().map(|tu| StaleDoc { tu, mark }).collect();
+    let documents: Vec<StaleDoc> = users.into_iter().map(|tu| StaleDoc::new(tu, mark)).collect();
     let collection = mongo.write::<StaleDoc>(COLLECTIONS.stale).await?;
-    let there = inserted(mongo, &collection, &documents, |d| d.tu.len() + 48).await?;
-    let renewed = there.into_iter().filter_map(|at| documents.get(at)).map(|d| {
-        doc! { "q": { "_id": &d.tu }, "u": { "$max": { "mark": mark } }, "upsert": true }
-    });
-    mongo.update(COLLECTIONS.stale, renewed.collect()).await?;
+    // What is there already is this very mark.
+    inserted(mongo, &collection, &documents, |d| 2 * d.tu.len() + 64).await?;
     Ok(())
 }
 
-/// The oldest marks, after those that a crash has left undone.
-pub(super) async fn users(mongo: &Mongo, limit: usize) -> StoreResult<Vec<(Tenant, UserId, u64)>> {
-    let items = mongo.write::<KeyDoc>(COLLECTIONS.items).await?;
-    let mut due = mongo.call(items.find(doc! { "spread": DUE }).projection(doc! { "_id": 1 })).await?;
-    let mut left = Vec::new();
-    while let Some(item) = mongo.call(async { due.next().await.transpose() }).await? {
-        left.push(item.key);
+/// Whose marks are the oldest, each with their newest mark; after those that a crash has left undone.
+pub(super) async fn users(ledger: &MongoLedger, limit: usize) -> StoreResult<Vec<(Tenant, UserId, u64)>> {
+    let mongo = &ledger.mongo;
+    let there = notes(mongo).await?;
+    let left = ledger.seen.left(there.iter().map(|n| &*n.key), Duration::from_secs(mongo.config.left_after_s));
+    if !left.is_empty() {
+        let mut tis: Vec<String> = there.into_iter().filter(|n| left.contains(&n.key)).flat_map(|n| n.tis).collect();
+        tis.sort_unstable();
+        tis.dedup();
+        mark_fans(mongo, &tis).await?;
+        done(mongo, &left).await?;
     }
-    spread(mongo, left).await?;
-    let stale = mongo.write::<StaleDoc>(COLLECTIONS.stale).await?;
     if limit == 0 {
         return Ok(Vec::new());
     }
+    let stale = mongo.write::<StaleDoc>(COLLECTIONS.stale).await?;
     let mut find = stale.find(doc! {}).sort(doc! { "mark": 1, "_id": 1 });
     if let Ok(limit) = i64::try_from(limit) {
         find = find.limit(limit);
     }
     let rows = mongo.call(find).await?;
+    let rows = collect(mongo, rows).await?;
+    let whole = rows.len() < limit;
+    let mut newest: BTreeMap<String, i64> = BTreeMap::new();
+    let mut note = |row: StaleDoc| {
+        let mark = newest.entry(row.tu).or_insert(row.mark);
+        *mark = row.mark.max(*mark);
+    };
+    if whole {
+        rows.into_iter().for_each(&mut note);
+    } else {
+        let tus: BTreeSet<String> = rows.into_iter().map(|r| r.tu).collect();
+        of_users(mongo, tus.into_iter().collect()).await?.into_iter().for_each(&mut note);
+    }
     let mut marks = Vec::new();
-    for row in crate::mongo::collect(mongo, rows).await? {
-        let (tenant, user) = keys::parts(&row.tu).ok_or_else(|| mongo.torn("a mark"))?;
-        marks.push((Tenant::trusted(tenant), UserId::trusted(user), row.mark.cast_unsigned()));
+    for (tu, mark) in newest {
+        let (tenant, user) = keys::parts(&tu).ok_or_else(|| mongo.torn("a mark"))?;
+        marks.push((Tenant::trusted(tenant), UserId::trusted(user), mark.cast_unsigned()));
     }
     marks.sort_by(|a, b| (a.2, &a.0, &a.1).cmp(&(b.2, &b.0, &b.1)));
     Ok(marks)
 }
 
-/// Takes marks back that still have these numbers.
+/// All marks of these users.
+async fn of_users(mongo: &Mongo, tus: Vec<String>) -> StoreResult<Vec<StaleDoc>> {
+    let stale = mongo.write::<StaleDoc>(COLLECTIONS.stale).await?;
+    let mut all = Vec::new();
+    for part in tus.chunks(1_000) {
+        let rows = mongo.call(stale.find(doc! { "tu": { "$in": part } })).await?;
+        all.extend(collect(mongo, rows).await?);
+    }
+    Ok(all)
+}
+
+/// Takes marks back up to these numbers: what was marked before a number was drawn was written before it, too.
 pub(super) async fn clear(mongo: &Mongo, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()> {
-    let gone = |(tenant, user, mark): &(Tenant, UserId, u64)| {
-        doc! { "_id": keys::owned(tenant, user.as_str()), "mark": mark.cast_signed() }
-    };
-    mongo.delete(COLLECTIONS.stale, marks.iter().map(gone).collect()).await?;
+    let mut upto: BTreeMap<String, i64> = BTreeMap::new();
+    for (tenant, user, mark) in marks {
+        let most = upto.entry(keys::owned(tenant, user.as_str())).or_insert(mark.cast_signed());
+        *most = mark.cast_signed().max(*most);
+    }
+    let there = of_users(mongo, upto.keys().cloned().collect()).await?;
+    let gone: Vec<StaleDoc> = there.into_iter().filter(|d| upto.get(&d.tu).is_some_and(|most| d.mark <= *most)).collect();
+    let mut filters = Vec::new();
+    for part in gone.chunks(1_000) {
+        let keys: Vec<&str> = part.iter().map(|d| &*d.key).collect();
+        let mut tus: Vec<&str> = part.iter().map(|d| &*d.tu).collect();
+        tus.dedup();
+        filters.push(doc! { "_id": { "$in": keys }, "tu": { "$in": tus } });
+    }
+    mongo.delete(COLLECTIONS.stale, filters).await?;
     Ok(())
 }

@@ -1,0 +1,37 @@
+//! What people chose next after the asker's latest items: `Σ 1/(1 + r) · strength · weight` over the newest few that they liked.
+//!
+//! Reads memory alone, once the asker's own items are known. Without an artefact in service it proposes nothing.
+
+use async_trait::async_trait;
+use nearcast_domain::{StoreResult, candidate::Source};
+
+use super::{Ask, CandidateSource, Found};
+use crate::recommend::{formulas::recency, through::Through};
+
+/// The latest items that count, as in training.
+const LATEST: usize = 5;
+
+/// The source `next`.
+pub struct Next;
+
+#[async_trait]
+impl CandidateSource for Next {
+    fn source(&self) -> Source {
+        Source::Next
+    }
+
+    async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Found> {
+        let Some(table) = &ask.learned else { return Ok(Found::default()) };
+        let own = ask.own().await?.own;
+        if table.blending(own.len()).blend.next <= 0.0 {
+            return Ok(Found::default());
+        }
+        let latest = own.iter().take(LATEST).enumerate().filter(|(_, o)| o.positive && o.weight > 0.0);
+        let own: Vec<_> =
+            latest.filter_map(|(r, o)| Some((o.item, o.weight * recency(r, 1.0), table.next(o.item)?.clone()))).collect();
+        if own.is_empty() {
+            return Ok(Found::default());
+        }
+        Ok(ask.best(Source::Next, Through::Items { own, limit: usize::MAX }, ask.on.config.sources.candidates))
+    }
+}

@@ -1,0 +1,129 @@
+//! The program with names of its own in the shared servers, and events for it.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nearcast_domain::testing::servers;
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer as _},
+    producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
+};
+use serde_json::Value;
+
+/// A variable of the configuration, empty where it is not set.
+pub fn variable(key: &str) -> String {
+    std::env::var(format!("NEARCAST__{key}")).unwrap_or_default()
+}
+
+/// What a producer uses as the key: the user, or the item of an item.
+fn key_of(event: &str) -> String {
+    let e: Value = serde_json::from_str(event).unwrap();
+    let key = if e["type"] == "item" { &e["item_id"] } else { &e["user_id"] };
+    key.as_str().unwrap().to_owned()
+}
+
+pub type Sender = ThreadedProducer<DefaultProducerContext>;
+
+/// The program under measurement.
+pub struct Program {
+    path: String,
+    /// What all its names begin with.
+    pub name: String,
+    env: Vec<(String, String)>,
+}
+
+impl Program {
+    /// Names nobody else has.
+    pub fn new(path: String) -> Self {
+        let name = servers::unique("bench");
+        let own = [
+            ("KAFKA__TOPIC", format!("{name}.events")),
+            ("KAFKA__DEAD_LETTER_TOPIC", format!("{name}.dead")),
+            ("KAFKA__GROUP", name.clone()),
+            ("MONGODB__DATABASE", name.clone()),
+            ("MILVUS__PREFIX", format!("{name}_")),
+            ("NEO4J__PREFIX", format!("{name}_")),
+            ("POSTGRES__SCHEMA", name.clone()),
+            ("REDIS__PREFIX", format!("{name}:")),
+            ("MODEL__NAME", "static-minilm-152".into()),
+        ];
+        let env = own.into_iter().map(|(k, v)| (format!("NEARCAST__{k}"), v)).collect();
+        Self { path, name, env }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(args).args(["--log", "warn"]).envs(self.env.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.current_dir(std::env::temp_dir());
+        command
+    }
+
+    /// Runs it to a good end; answers how long that took.
+    pub fn run(&self, args: &[&str]) -> Duration {
+        let begun = Instant::now();
+        assert!(self.command(args).status().unwrap().success(), "{args:?}");
+        begun.elapsed()
+    }
+
+    /// Starts it; ends with what is returned.
+    pub fn start(&self, args: &[&str]) -> Running {
+        Running(self.command(args).spawn().unwrap())
+    }
+
+    /// A producer.
+    pub fn producer(&self) -> Sender {
+        ClientConfig::new().set("bootstrap.servers", variable("KAFKA__BROKERS")).set("linger.ms", "5").create().unwrap()
+    }
+
+    /// Gives one event to a producer.
+    pub fn send(&self, producer: &Sender, event: &str) {
+        let (topic, key) = (format!("{}.events", self.name), key_of(event));
+        let mut record = BaseRecord::to(&topic).key(&key).payload(event);
+        while let Err((_, back)) = producer.send(record) {
+            std::thread::sleep(Duration::from_millis(5));
+            record = back;
+        }
+    }
+
+    /// Produces events in order, and waits until the broker has them.
+    pub fn produce(&self, events: &[String]) {
+        let producer = self.producer();
+        events.iter().for_each(|e| self.send(&producer, e));
+        producer.flush(Duration::from_secs(60)).unwrap();
+    }
+
+    /// Reads the topic from its beginning by a bare consumer.
+    pub fn consume(&self, number: usize) -> Duration {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", variable("KAFKA__BROKERS"))
+            .set("group.id", format!("{}-bare", self.name))
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .unwrap();
+        consumer.subscribe(&[&format!("{}.events", self.name)]).unwrap();
+        let (mut seen, mut begun) = (0, Instant::now());
+        while seen < number {
+            if let Some(record) = consumer.poll(Duration::from_secs(20)) {
+                record.unwrap();
+                if seen == 0 {
+                    begun = Instant::now();
+                }
+                seen += 1;
+            }
+        }
+        begun.elapsed()
+    }
+}
+
+/// A process that ends with this.
+pub struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
