@@ -48,15 +48,17 @@ fn csv(path: &Path, items: bool, sink: &mut Sink) -> Result<(), ReadError> {
             format!("the header has no {missing}: {}", header.iter().collect::<Vec<_>>().join(",")),
         ));
     }
+    // Where lines end in CR LF, the reader counts a line when it begins the next record.
+    let behind = 2_u64.saturating_sub(reader.position().line());
     let mut record = csv::StringRecord::new();
     loop {
-        let line = reader.position().line();
+        let line = reader.position().line() + behind;
         match reader.read_record(&mut record) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(e) => return Err(ReadError::at(path, line, e)),
         }
-        let line = record.position().map_or(line, csv::Position::line);
+        let line = record.position().map_or(line, |p| p.line() + behind);
         let row = names.iter().cloned().zip(record.iter().map(|f| Value::from(f.to_owned()))).collect();
         tell(path, line, items, &row, sink)?;
     }

@@ -44,15 +44,17 @@ fn csv(path: &Path, films: bool, sink: &mut Sink) -> Result<(), ReadError> {
         let what = format!("the header must be {}, it is {}", names.join(","), found.join(","));
         return Err(ReadError::at(path, 1, what));
     }
+    // Where lines end in CR LF, the reader counts a line when it begins the next record.
+    let behind = 2_u64.saturating_sub(reader.position().line());
     let mut record = csv::ByteRecord::new();
     loop {
-        let line = reader.position().line();
+        let line = reader.position().line() + behind;
         match reader.read_byte_record(&mut record) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(e) => return Err(ReadError::at(path, line, e)),
         }
-        let line = record.position().map_or(line, csv::Position::line);
+        let line = record.position().map_or(line, |p| p.line() + behind);
         let fields: Vec<String> = record.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect();
         fact(path, line, films, &fields, sink)?;
     }

@@ -8,7 +8,12 @@ mod group;
 mod held;
 mod reader;
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use nearcast_domain::{
@@ -30,6 +35,14 @@ use super::{
 };
 
 pub use held::Usage;
+
+/// What the brokers say while the group is being shared out anew.
+const UNSETTLED: [Code; 5] =
+    [Code::UnknownMemberId, Code::IllegalGeneration, Code::RebalanceInProgress, Code::FencedInstanceId, Code::AssignmentLost];
+/// Between two attempts to commit then,
+const SHARED_OUT: Duration = Duration::from_millis(50);
+/// and how long there are any, before the worker is told.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Reads the partitions that the group gives it. Dropping it leaves the group.
 pub struct KafkaSource {
@@ -72,6 +85,27 @@ impl KafkaSource {
     pub fn usage(&self) -> Usage {
         self.shared.usage()
     }
+
+    /// Commits once. `false`: the group is being shared out anew, so that it does not count.
+    async fn try_commit(&self, list: BTreeMap<i32, i64>) -> StoreResult<bool> {
+        let (consumer, topic) = (self.consumer.clone(), self.log.0.config.topic.clone());
+        blocking(move || {
+            let failed = |e| error::error("committing", &e);
+            let mut offsets = TopicPartitionList::new();
+            for (partition, offset) in list {
+                offsets.add_partition_offset(&topic, partition, Offset::Offset(offset)).map_err(failed)?;
+            }
+            match consumer.commit(&offsets, CommitMode::Sync) {
+                Ok(()) => Ok(true),
+                Err(e) if e.rdkafka_error_code().is_some_and(|code| UNSETTLED.contains(&code)) => {
+                    tracing::debug!(error = %e, "a commit has to wait until the group is shared out");
+                    Ok(false)
+                }
+                Err(e) => Err(failed(e)),
+            }
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -90,36 +124,22 @@ impl EventSource for KafkaSource {
     async fn commit(&mut self, position: &str) -> StoreResult<()> {
         let invalid = || StoreError::new(ErrorKind::Invalid, LOG, format!("{position:?} is not a position of this log"));
         let offsets = Offsets::parse(position).filter(|o| !o.is_empty()).ok_or_else(invalid)?;
-        let ahead = self.shared.ahead(&offsets)?;
-        if ahead.is_empty() {
-            return Ok(());
-        }
-        let (consumer, topic, list) = (self.consumer.clone(), self.log.0.config.topic.clone(), ahead.clone());
-        let committed = blocking(move || {
-            let failed = |e| error::error("committing", &e);
-            let mut offsets = TopicPartitionList::new();
-            for (partition, offset) in list {
-                offsets.add_partition_offset(&topic, partition, Offset::Offset(offset)).map_err(failed)?;
+        let mut ahead = self.shared.ahead(&offsets)?;
+        let until = Instant::now() + COMMITTED_WITHIN;
+        while !ahead.is_empty() {
+            if self.try_commit(ahead.clone()).await? {
+                self.shared.committed(&ahead);
+                self.log.0.tracker.committed(&ahead);
+                return Ok(());
             }
-            match consumer.commit(&offsets, CommitMode::Sync) {
-                Ok(()) => Ok(true),
-                // Others have the partitions now, and read the same records again.
-                Err(e)
-                    if matches!(
-                        e.rdkafka_error_code(),
-                        Some(Code::UnknownMemberId | Code::IllegalGeneration | Code::FencedInstanceId | Code::AssignmentLost)
-                    ) =>
-                {
-                    tracing::warn!(error = %e, "what was done came too late to be committed; another worker repeats it");
-                    Ok(false)
-                }
-                Err(e) => Err(failed(e)),
+            // The group is being shared out anew. What stays here is committed once that is over: nobody else will. What went away is
+            // read again by whoever has it now.
+            if Instant::now() >= until {
+                let message = "the group of workers does not come to rest, so nothing can be committed";
+                return Err(StoreError::new(ErrorKind::Unavailable, LOG, message));
             }
-        })
-        .await?;
-        if committed {
-            self.shared.committed(&ahead);
-            self.log.0.tracker.committed(&ahead);
+            tokio::time::sleep(SHARED_OUT).await;
+            ahead = self.shared.ahead(&offsets).unwrap_or_default();
         }
         Ok(())
     }
