@@ -5,7 +5,11 @@ use std::time::Instant;
 
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
-use nearcast_domain::{ItemId, Tenant, candidate::Source};
+use nearcast_domain::{
+    ItemId, Tenant,
+    candidate::Source,
+    learned::{GROUPS, group_of},
+};
 use nearcast_pipelines::evaluate::{Figures, Holdout, Judge, Shelf, read_holdout};
 use nearcast_serve::{Query, Recommender};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +43,7 @@ pub async fn run(args: EvaluateArgs, mut config: Config, cancel: CancellationTok
     let catalogue = app.stores.ledger.counts(&tenant).await?.items;
     let test = Test {
         shelf: shelf(&app, &tenant).await?,
+        groups: groups(&app, &tenant, &holdout).await?,
         app: &app,
         tenant: &tenant,
         holdout: &holdout,
@@ -49,7 +54,7 @@ pub async fn run(args: EvaluateArgs, mut config: Config, cancel: CancellationTok
     let mut by_source = Vec::new();
     if args.sources {
         for source in [Source::Graph, Source::SimilarUsers, Source::SimilarText, Source::Trending] {
-            by_source.push((source, test.run(Some(source)).await?));
+            by_source.push((source, test.run(Some(source)).await?.0));
         }
     }
     let mut before = None;
@@ -64,18 +69,24 @@ pub async fn run(args: EvaluateArgs, mut config: Config, cancel: CancellationTok
         let current = app.trainer.current(&tenant).await?;
         for source in [Source::Learned, Source::Next] {
             if args.sources && current.as_ref().is_some_and(|l| l.blend.of(source) > 0.0) {
-                by_source.push((source, test.run(Some(source)).await?));
+                by_source.push((source, test.run(Some(source)).await?.0));
             }
         }
         trained = Some(report);
     }
-    let figures = test.run(None).await?;
+    let (figures, by_group) = test.run(None).await?;
     if args.json {
         let mut out = serde_json::to_value(&figures)?;
         if let (Some(before), Some(trained)) = (&before, &trained) {
-            out["before"] = serde_json::to_value(before)?;
+            out["before"] = serde_json::to_value(&before.0)?;
             out["train"] = serde_json::to_value(trained)?;
         }
+        out["groups"] = GROUPS
+            .iter()
+            .zip(&by_group)
+            .map(|(g, f)| Ok(((*g).to_owned(), serde_json::to_value(f)?)))
+            .collect::<anyhow::Result<serde_json::Map<_, _>>>()?
+            .into();
         if args.sources {
             out["sources"] = by_source
                 .iter()
@@ -86,9 +97,14 @@ pub async fn run(args: EvaluateArgs, mut config: Config, cancel: CancellationTok
         println!("{out}");
     } else {
         print!("{}", table(&figures));
-        let rows = by_source.iter().map(|(s, f)| (s.name(), f));
-        let rows: Vec<(&str, &Figures)> =
-            rows.chain(before.as_ref().map(|b| ("untrained", b))).chain([("all", &figures)]).collect();
+        let mut rows: Vec<(String, &Figures)> = by_source.iter().map(|(s, f)| (s.name().to_owned(), f)).collect();
+        let wholes = before.iter().map(|(b, groups)| ("untrained", b, groups)).chain([("all", &figures, &by_group)]);
+        for (name, whole, groups) in wholes {
+            rows.push((name.to_owned(), whole));
+            // Of people, by how many items they have.
+            let some = GROUPS.iter().zip(groups).filter(|(_, f)| f.users > 0 && f.users < whole.users);
+            rows.extend(some.map(|(group, f)| (format!("  {group} items"), f)));
+        }
         if rows.len() > 1 {
             print!("{}", comparison(k, &rows));
         }
@@ -104,12 +120,14 @@ struct Test<'a> {
     k: usize,
     catalogue: u64,
     shelf: Shelf,
+    /// By person of the holdout, which group they are of: by how many items they have.
+    groups: Vec<usize>,
     cancel: &'a CancellationToken,
 }
 
 impl Test<'_> {
-    /// The figures of everything together, or of one source by itself.
-    async fn run(&self, alone: Option<Source>) -> anyhow::Result<Figures> {
+    /// The figures of everything together, or of one source by itself; and the same by group of people.
+    async fn run(&self, alone: Option<Source>) -> anyhow::Result<(Figures, Vec<Figures>)> {
         let mut config = self.app.config.serve.clone();
         if let Some(source) = alone {
             let w = &mut config.weights;
@@ -129,29 +147,45 @@ impl Test<'_> {
         let recommender = Recommender::new(self.app.serve_stores(), config)?;
         recommender.notice_trained().await?;
         let progress = Progress::new(alone.map_or("evaluating", Source::name), self.holdout.len() as u64, false);
-        let mut judge = Judge::default();
-        let mut answers = stream::iter(self.holdout)
-            .map(|h| {
+        let (mut judge, mut by_group) = (Judge::default(), GROUPS.map(|_| Judge::default()));
+        let mut answers = stream::iter(self.holdout.iter().zip(&self.groups))
+            .map(|(h, group)| {
                 let recommender = &recommender;
                 async move {
                     let begun = Instant::now();
                     let items = recommend(recommender, self.tenant, h.user_id.as_str(), self.k).await?;
-                    anyhow::Ok((h, items, begun.elapsed()))
+                    anyhow::Ok((h, *group, items, begun.elapsed()))
                 }
             })
             .buffered(AT_ONCE);
         let mut done = 0;
         while let Some(answer) = answers.next().await {
-            let (h, items, took) = answer?;
+            let (h, group, items, took) = answer?;
             judge.add(h, &items, self.k, took, &self.shelf);
+            by_group[group].add(h, &items, self.k, took, &self.shelf);
             done += 1;
             progress.at(done, "");
             anyhow::ensure!(!self.cancel.is_cancelled(), "interrupted");
         }
         drop(answers);
         progress.done("");
-        Ok(judge.figures(self.k, self.catalogue))
+        let figures = |judge: Judge| judge.figures(self.k, self.catalogue);
+        Ok((figures(judge), by_group.into_iter().map(figures).collect()))
     }
+}
+
+/// Of each person, their group.
+async fn groups(app: &App, tenant: &Tenant, holdout: &[Holdout]) -> anyhow::Result<Vec<usize>> {
+    const PAGE: usize = 500;
+    /// As many as the last group asks for.
+    const MOST: usize = 21;
+    let mut out = Vec::with_capacity(holdout.len());
+    for some in holdout.chunks(PAGE) {
+        let users: Vec<_> = some.iter().map(|h| h.user_id.clone()).collect();
+        let edges = app.stores.graph.edges_of_users(tenant, &users, MOST).await?;
+        out.extend(edges.iter().map(|e| group_of(e.len())));
+    }
+    Ok(out)
 }
 
 /// What is known of items.
@@ -177,7 +211,7 @@ async fn shelf(app: &App, tenant: &Tenant) -> anyhow::Result<Shelf> {
 }
 
 /// Several of them, a line each.
-fn comparison(k: usize, rows: &[(&str, &Figures)]) -> String {
+fn comparison(k: usize, rows: &[(String, &Figures)]) -> String {
     let mut out = format!(
         "\n{:<14} {:>8} {:>17} {:>7} {:>9} {:>8} {:>10} {:>6}\n",
         "",

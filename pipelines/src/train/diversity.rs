@@ -69,7 +69,7 @@ mod tests {
         let column = GRAPH + RECENCIES.iter().position(|r| *r == 0.75).unwrap();
         let scores = (0..20).map(|n| {
             let mut s = [0.0; COLUMNS];
-            s[column] = 1.0 - n as f32 / 20.0;
+            s[column] = 1.0 - n as f32 / 1000.0;
             s
         });
         Row {

@@ -306,7 +306,9 @@ mod tests {
             let lists = fit(&world, &world.all(), &config, 1_000, &AtomicBool::new(false)).unwrap();
             let all = expected(&world, &config);
             for (i, list) in lists.iter().enumerate() {
-                assert_eq!(list.len(), all[i].iter().filter(|w| **w > 1e-7).count(), "{i}");
+                // Those next to nothing may fall on either side of it.
+                let clear = (0..items).filter(|j| all[i][*j] > 1e-5);
+                assert!(clear.clone().all(|j| list.iter().any(|(k, _)| *k as usize == j)) && clear.count() > 5, "{i}");
                 for (j, w) in list {
                     assert!((f64::from(*w) - all[i][*j as usize]).abs() < 1e-5, "{i} {j} {w}");
                 }

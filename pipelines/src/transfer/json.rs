@@ -23,7 +23,10 @@ fn number(value: f64) -> String {
     if same(&short) {
         return short;
     }
-    (15..40).map(|digits| format!("{value:.digits$e}")).find(same).unwrap_or(short)
+    // Of very large and very small ones none may: then that of a neighbour that is read as this one.
+    let near = |ulps: i64| f64::from_bits(value.to_bits().wrapping_add_signed(ulps));
+    let forms = |ulps: i64| (15..40).map(move |digits| format!("{:.digits$e}", near(ulps)));
+    [0, 1, -1, 2, -2, 3, -3].into_iter().flat_map(forms).find(same).unwrap_or(short)
 }
 
 /// A value as a line of JSON without its end.

@@ -77,7 +77,7 @@ mod tests {
         let mut all = [
             scored("a", 0.9, pens),
             scored("b", 0.8, "blue BALLPOINT pens medium point; box of 12!"),
-            scored("c", 0.7, "Blue ballpoint pens, medium point, box of 24 pens"),
+            scored("c", 0.7, "New: blue ballpoint pens, medium point, box of 12"),
             scored("d", 0.6, "A stapler that takes twenty sheets"),
             scored("e", 0.5, "Pens"),
         ];
