@@ -133,7 +133,7 @@ fn low_rank(chosen: &Chosen, config: &TrainConfig, stop: &AtomicBool) -> Option<
     let mut z: Mat<f32> = Mat::zeros(m, n);
     for (row, own) in chosen.rows.iter().enumerate() {
         for column in own {
-            z[(row, *column as usize)] = 1.0;
+            z[(row, *column as usize)] += 1.0;
         }
     }
     for column in 0..n {
@@ -305,15 +305,20 @@ mod tests {
             let world = world(people, items, true);
             let lists = fit(&world, &world.all(), &config, 1_000, &AtomicBool::new(false)).unwrap();
             let all = expected(&world, &config);
+            let mut seen = 0;
             for (i, list) in lists.iter().enumerate() {
                 // Those next to nothing may fall on either side of it.
                 let clear = (0..items).filter(|j| all[i][*j] > 1e-5);
-                assert!(clear.clone().all(|j| list.iter().any(|(k, _)| *k as usize == j)) && clear.count() > 5, "{i}");
+                let missing: Vec<(usize, f64)> =
+                    clear.clone().filter(|j| list.iter().all(|(k, _)| *k as usize != *j)).map(|j| (j, all[i][j])).collect();
+                assert!(missing.is_empty(), "{i}: {missing:?}");
+                seen += clear.count();
                 for (j, w) in list {
                     assert!((f64::from(*w) - all[i][*j as usize]).abs() < 1e-5, "{i} {j} {w}");
                 }
                 assert!(list.windows(2).all(|w| w[0].1 >= w[1].1));
             }
+            assert!(seen > 500, "{seen}");
         }
     }
 
