@@ -232,6 +232,8 @@ fn the_development_sets() {
     assert!(report["counts"]["messages"].as_u64().unwrap() > 200_000, "{report}");
     let totals = json_of(&run_ok(&copy, &["import", "--json", out.to_str().unwrap()]));
     println!("{totals}");
-    assert_eq!((&totals["rejected"], &totals["embedded"]), (&json!(0), &json!(0)), "{totals}");
+    assert_eq!(totals["rejected"], 0, "{totals}");
+    // Nearly all vectors come along.
+    assert!(100 * totals["embedded"].as_u64().unwrap() < totals["new"].as_u64().unwrap(), "{totals}");
     assert_eq!(digests(&copy), digests(&data));
 }
