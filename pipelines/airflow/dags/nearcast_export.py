@@ -25,7 +25,8 @@ with DAG(
     def write(ds=None):
         """A directory a day; the event names it."""
         where = os.path.join(os.environ.get("NEARCAST_EXPORTS", "/var/lib/nearcast/exports"), ds)
-        report = run("export", where)
+        # A second try finds the first one's directory where it failed after all was written.
+        report = run("export", "--out", where, "--replace")
         yield Metadata(EXPORT, extra={"directory": where, "anomalies": report.get("anomalies", [])})
 
     write()
