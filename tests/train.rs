@@ -42,7 +42,7 @@ mod training {
         let artefacts = Arc::new(SqliteArtefacts::open(&dir.join("artefacts.db")).await.unwrap());
         graph.set_edges(&Tenant::default(), edges).await.unwrap();
         let config = TrainConfig { people, ..TrainConfig::default() };
-        (Trainer::new(graph, ledger, artefacts.clone(), "none".into(), config, Rules::default()), artefacts)
+        (Trainer::new(graph, ledger, artefacts.clone(), || "none".into(), config, Rules::default()), artefacts)
     }
 
     /// Something in service that only knows what is popular.

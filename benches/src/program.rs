@@ -41,14 +41,26 @@ pub struct Server {
 impl Server {
     /// Starts `run` on embedded stores and waits until it is ready.
     pub fn start(program: &Path, data_dir: &Path) -> anyhow::Result<Self> {
+        Self::start_with(program, data_dir, &[])
+    }
+
+    /// The same with these variables.
+    pub fn start_with(program: &Path, data_dir: &Path, env: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
-        Self::begin(embedded(&mut command).args(["run", "--data-dir"]).arg(data_dir))
+        Self::begin(embedded(&mut command).envs(env.iter().copied()).args(["run", "--data-dir"]).arg(data_dir))
     }
 
     /// The same on these cores alone.
-    pub fn start_on(program: &Path, data_dir: &Path, cores: &str) -> anyhow::Result<Self> {
+    pub fn start_on(program: &Path, data_dir: &Path, cores: &str, env: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut command = Command::new("taskset");
-        Self::begin(embedded(&mut command).args(["-c", cores]).arg(program).args(["run", "--data-dir"]).arg(data_dir))
+        Self::begin(
+            embedded(&mut command)
+                .envs(env.iter().copied())
+                .args(["-c", cores])
+                .arg(program)
+                .args(["run", "--data-dir"])
+                .arg(data_dir),
+        )
     }
 
     /// Starts a role with exactly these variables.

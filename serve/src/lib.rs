@@ -12,7 +12,7 @@ pub mod recommend;
 mod stores;
 
 pub use config::{ConfigError, ServeConfig};
-pub use http::{Doors, Finished, Tls, Turn, doors, doors_that_turn, serve, serve_tls};
+pub use http::{Doors, Entrance, Finished, Gate, Tls, Turn, doors, doors_that_turn, serve, serve_by};
 pub use memory::{Freshness, Memory};
 pub use recommend::{ExploreConfig, Query, Recommender, Session};
 pub use stores::Stores;

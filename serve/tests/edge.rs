@@ -10,9 +10,9 @@ use axum::{
     http::{Request, header},
 };
 use nearcast_serve::{
-    Freshness, Memory, ServeConfig, Tls,
+    Entrance, Freshness, Memory, ServeConfig, Tls,
     config::{CorsConfig, KeyConfig, Limits, Role, TlsFiles, TraceConfig},
-    doors, serve_tls,
+    doors, serve_by,
 };
 use support::{Answered, Caller, Fakes, World};
 use tokio::{
@@ -155,7 +155,7 @@ async fn guessing_keys_is_answered_with_429_and_a_right_key_is_taken_all_the_sam
     let c = caller(ServeConfig { keys, ..ServeConfig::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(serve_tls(listener, c.router.clone(), Limits::default(), None, c.shutdown.clone()));
+    let server = tokio::spawn(serve_by(listener, c.router.clone().into(), Limits::default(), c.shutdown.clone()));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut ask = async |key: &str, path: &str| {
         let text = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n");
@@ -187,7 +187,8 @@ async fn answers_by_tls() {
     let c = caller(ServeConfig::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(serve_tls(listener, c.router.clone(), Limits::default(), tls, c.shutdown.clone()));
+    let entrance = Entrance { tls, ..c.router.clone().into() };
+    let server = tokio::spawn(serve_by(listener, entrance, Limits::default(), c.shutdown.clone()));
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(file("cert.pem")).unwrap()).unwrap();
     let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -86,10 +86,11 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, roles: Roles, cancel: C
     // The worker outlives the API: it finishes what the last requests brought.
     let working = CancellationToken::new();
     let api = async {
+        let entrance = nearcast_serve::Entrance { router: doors.api, gate: Some(doors.gate), tls };
+        let outside = nearcast_serve::serve_by(listener, entrance, limits, cancel.clone());
         let served = match inside.zip(doors.operators) {
-            None => nearcast_serve::serve_tls(listener, doors.api, limits, tls, cancel.clone()).await,
+            None => outside.await,
             Some((inside, operators)) => {
-                let outside = nearcast_serve::serve_tls(listener, doors.api, limits, tls, cancel.clone());
                 let inside = nearcast_serve::serve(inside, operators, limits, cancel.clone());
                 let (outside, inside) = tokio::join!(outside, inside);
                 outside.and(inside)

@@ -118,7 +118,9 @@ impl App {
             profile: config.profile,
             ..train::Rules::default()
         };
-        let revision = embedder.model().revision.clone();
+        // Of the model that requests are answered with when a training begins.
+        let (first, turns) = (embedder.model().revision.clone(), revisions.turns());
+        let revision = move || turns.borrow().as_ref().map_or_else(|| first.clone(), |t| t.embedder.model().revision.clone());
         let mut trainer = Trainer::new(
             stores.graph.clone(),
             stores.ledger.clone(),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nearcast_domain::testing::servers::{address, unique};
+use nearcast_domain::testing::servers::{address, own_names, unique};
 use rdkafka::{
     ClientConfig,
     producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
@@ -44,18 +44,8 @@ impl Stack {
             }
         }
         let name = unique(name);
-        let own = [
-            ("KAFKA__TOPIC", format!("{name}.events")),
-            ("KAFKA__DEAD_LETTER_TOPIC", format!("{name}.dead")),
-            ("KAFKA__GROUP", name.clone()),
-            ("MONGODB__DATABASE", name.clone()),
-            ("MILVUS__PREFIX", format!("{name}_")),
-            ("NEO4J__PREFIX", format!("{name}_")),
-            ("POSTGRES__SCHEMA", name.clone()),
-            ("REDIS__PREFIX", format!("{name}:")),
-            ("MODEL__NAME", nearcast_embed::statics::BUILT_IN.into()),
-        ];
-        env.extend(own.map(|(key, value)| (format!("NEARCAST__{key}"), value)));
+        env.extend(own_names(&name));
+        env.push(("NEARCAST__MODEL__NAME".into(), nearcast_embed::statics::BUILT_IN.into()));
         Some(Self { name, env })
     }
 

@@ -1,51 +1,67 @@
 //! Scenarios on embedded stores: beside a bare server, at rest, steady, with a spike, in steps, and with a cache under Zipf's law.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::{
     Outcome, Paths, Section, Setting, all_good, drive,
     driver::{Load, drive as drive_on},
     percent, words,
 };
-use crate::{client::Client, program::Server};
+use crate::{
+    client::Client,
+    program::{self, Server},
+};
 
 /// People of the Zipf load.
 const PEOPLE: usize = 100_000;
 
-/// Uncached and cached answers and a bare server, in turns, eight connections each.
+/// Nobody trains while it is measured.
+pub const IDLE: [(&str, &str); 1] = [("NEARCAST__TRAIN__ENABLED", "false")];
+
+/// Uncached answers of a process that has learned and of one that has not, cached ones, and a bare server, in turns, eight connections
+/// each.
 pub fn peer(on: &Setting) -> anyhow::Result<Section> {
     let mut s = Section::new(
         "peer",
-        "MovieLens, random users, 8 connections: made anew, from the cache, and a bare axum server in turns",
+        "MovieLens, random users, 8 connections: made anew, the same after training, from the cache, and a bare axum server in turns",
     );
-    let server = Server::start(&on.program, &on.store)?;
+    let trained = on.scratch.join("trained");
+    let copied = Command::new("cp").arg("-r").arg(&on.store).arg(&trained).status().context("copying the data")?;
+    ensure!(copied.success(), "the data cannot be copied");
+    let took = program::run(&on.program, &trained, &["train"])?;
+    s.say("training", format!("{:.0} s", took.as_secs_f64()));
+    let plain = Server::start_with(&on.program, &on.store, &IDLE)?;
+    let learned = Server::start_with(&on.program, &trained, &IDLE)?;
     let bare = Server::hello()?;
     let hello: Paths = Arc::new(|_| "/".to_owned());
-    for paths in [on.fresh(), on.cached()] {
-        drive(&Load { time: Duration::from_secs(2), ..on.load(server.port, 8, paths) })?;
+    let turns = [(plain.port, on.fresh()), (learned.port, on.fresh()), (plain.port, on.cached()), (bare.port, hello)];
+    for (port, paths) in &turns {
+        drive(&Load { time: Duration::from_secs(2), ..on.load(*port, 8, paths.clone()) })?;
     }
-    let mut all: [Outcome; 3] = Default::default();
+    let mut all: [Outcome; 4] = Default::default();
     for _ in 0..on.rounds {
-        for (out, (port, paths)) in
-            all.iter_mut().zip([(server.port, on.fresh()), (server.port, on.cached()), (bare.port, hello.clone())])
-        {
-            out.merge(&drive(&on.load(port, 8, paths))?);
+        for (out, (port, paths)) in all.iter_mut().zip(&turns) {
+            out.merge(&drive(&on.load(*port, 8, paths.clone()))?);
         }
     }
-    let [fresh, cached, bare] = &all;
+    let [fresh, taste, cached, bare] = &all;
     let ratio = |o: &Outcome| o.per_second() / bare.per_second();
     s.say("a bare axum server", words(bare));
-    s.say("made anew", words(fresh));
-    s.judge("made anew, against it", percent(ratio(fresh), 1.0), "at least 8 %, aim 15 %", ratio(fresh) >= 0.08);
-    let p99 = fresh.good.ms(0.99);
-    s.judge("made anew, p99", format!("{p99:.2} ms"), "below 5 ms", p99 < 5.0);
+    for (name, o) in [("made anew", fresh), ("made anew, trained", taste)] {
+        s.say(name, words(o));
+        s.judge(format!("{name}, against it"), percent(ratio(o), 1.0), "at least 8 %, aim 15 %", ratio(o) >= 0.08);
+        let p99 = o.good.ms(0.99);
+        s.judge(format!("{name}, p99"), format!("{p99:.2} ms"), "below 5 ms", p99 < 5.0);
+    }
+    let kept = taste.per_second() / fresh.per_second();
+    s.judge("trained, against untrained", percent(kept, 1.0), "at least 90 %", kept >= 0.9);
     s.say("from the cache", words(cached));
     s.judge("from the cache, against it", percent(ratio(cached), 1.0), "at least 50 %", ratio(cached) >= 0.5);
-    all_good(&mut s, "made anew", fresh);
-    all_good(&mut s, "from the cache", cached);
-    for (name, o) in ["made anew", "from the cache", "a bare axum server"].iter().zip(&all) {
+    let names = ["made anew", "made anew, trained", "from the cache", "a bare axum server"];
+    for (name, o) in names.iter().zip(&all) {
+        all_good(&mut s, name, o);
         s.load(*name, o);
     }
     Ok(s)
@@ -54,7 +70,7 @@ pub fn peer(on: &Setting) -> anyhow::Result<Section> {
 /// Few requests: what one costs when nothing else goes on.
 pub fn baseline(on: &Setting) -> anyhow::Result<Section> {
     let mut s = Section::new("baseline", "20 requests a second, made anew, 4 connections");
-    let server = Server::start(&on.program, &on.store)?;
+    let server = Server::start_with(&on.program, &on.store, &IDLE)?;
     let o = drive(&Load { rate: Some(20.0), ..on.load(server.port, 4, on.fresh()) })?;
     s.say("answers", words(&o));
     all_good(&mut s, "answers", &o);
@@ -71,7 +87,7 @@ pub fn capacity(on: &Setting, port: u16) -> anyhow::Result<Outcome> {
 /// Half of what is possible, for long.
 pub fn sustained(on: &Setting) -> anyhow::Result<Section> {
     let mut s = Section::new("sustained", "half of the capacity, made anew, four times as long");
-    let server = Server::start(&on.program, &on.store)?;
+    let server = Server::start_with(&on.program, &on.store, &IDLE)?;
     let most = capacity(on, server.port)?;
     s.say("capacity, 16 connections", words(&most));
     let before = server.memory_mb()?.0;
@@ -86,7 +102,7 @@ pub fn sustained(on: &Setting) -> anyhow::Result<Section> {
 /// A fifth of the capacity, then twice as much as is possible, then a fifth again.
 pub fn spike(on: &Setting) -> anyhow::Result<Section> {
     let mut s = Section::new("spike", "a fifth of the capacity, then twice the capacity, then a fifth again; made anew");
-    let server = Server::start(&on.program, &on.store)?;
+    let server = Server::start_with(&on.program, &on.store, &IDLE)?;
     let most = capacity(on, server.port)?.per_second();
     for (name, share, connections) in [("before", 0.2, 32), ("spike", 2.0, 512), ("after", 0.2, 32)] {
         let o = drive(&Load { rate: Some(most * share), ..on.load(server.port, connections, on.fresh()) })?;
@@ -103,7 +119,7 @@ pub fn spike(on: &Setting) -> anyhow::Result<Section> {
 /// In steps, up to one and a half times the capacity.
 pub fn stress(on: &Setting) -> anyhow::Result<Section> {
     let mut s = Section::new("stress", "steps of the capacity, made anew, 128 connections");
-    let server = Server::start(&on.program, &on.store)?;
+    let server = Server::start_with(&on.program, &on.store, &IDLE)?;
     let most = capacity(on, server.port)?.per_second();
     for share in [0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5] {
         let o = drive(&Load { rate: Some(most * share), ..on.load(server.port, 128, on.fresh()) })?;
@@ -122,7 +138,7 @@ pub fn zipf(on: &Setting) -> anyhow::Result<Section> {
         "zipf",
         "100,000 users by Zipf's law with exponent 1, cached; the first third of the time fills the cache",
     );
-    let server = Server::start(&on.program, &on.store)?;
+    let server = Server::start_with(&on.program, &on.store, &IDLE)?;
     let mut sums = Vec::with_capacity(PEOPLE);
     let mut sum = 0.0;
     for n in 1..=PEOPLE {

@@ -4,7 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Section, Setting, drive, driver::Load, embedded::capacity, percent, words};
+use super::{
+    Section, Setting, drive,
+    driver::Load,
+    embedded::{IDLE, capacity},
+    percent, words,
+};
 use crate::program::{Server, pin};
 
 /// Four and ten times the capacity, then as before.
@@ -19,7 +24,7 @@ pub fn overload(on: &Setting) -> anyhow::Result<Section> {
     } else {
         ("0".into(), "0".into())
     };
-    let server = Server::start_on(&on.program, &on.store, &theirs)?;
+    let server = Server::start_on(&on.program, &on.store, &theirs, &IDLE)?;
     pin(&mine)?;
     let measured = measure(on, &server, &mut s);
     pin(&format!("0-{}", cores - 1))?;

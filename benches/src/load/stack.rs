@@ -57,7 +57,8 @@ pub fn stack(on: &Setting) -> anyhow::Result<Section> {
     s.say("answers that lack something", format!("{} of {}", o.degraded, o.good.count()));
     all_good(&mut s, "answers", &o);
     s.load("answers", &o);
-    // Which names: asked again one by one, as fast as that.
+    // Which names: asked again one by one, as fast as that. The first connection was closed for saying nothing meanwhile.
+    let mut client = Client::connect(server.port)?;
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     for user in users.iter().cycle().take(100) {
         let answer: Value = serde_json::from_slice(&client.get(&format!("/recommendations/{user}?cache=false"))?.body)?;

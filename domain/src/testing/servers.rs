@@ -23,3 +23,18 @@ pub fn unique(prefix: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
     format!("{prefix}_{:x}_{:x}", std::process::id(), now & 0xff_ffff_ffff)
 }
+
+/// Settings that give a run names of its own in every server, as variables and their values; all begin with `name`.
+pub fn own_names(name: &str) -> Vec<(String, String)> {
+    let own = [
+        ("KAFKA__TOPIC", format!("{name}.events")),
+        ("KAFKA__DEAD_LETTER_TOPIC", format!("{name}.dead")),
+        ("KAFKA__GROUP", name.to_owned()),
+        ("MONGODB__DATABASE", name.to_owned()),
+        ("MILVUS__PREFIX", format!("{name}_")),
+        ("NEO4J__PREFIX", format!("{name}_")),
+        ("POSTGRES__SCHEMA", name.to_owned()),
+        ("REDIS__PREFIX", format!("{name}:")),
+    ];
+    own.map(|(key, value)| (format!("NEARCAST__{key}"), value)).into()
+}

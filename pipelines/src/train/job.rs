@@ -44,7 +44,7 @@ pub struct Trainer {
     pub(super) ledger: Arc<dyn LedgerRead>,
     pub(super) artefacts: Arc<dyn Artefacts>,
     pub(super) config: TrainConfig,
-    revision: String,
+    revision: Box<dyn Fn() -> String + Send + Sync>,
     rules: Rules,
     pub(super) one_of_many: Option<(Arc<dyn Leases>, String)>,
 }
@@ -59,16 +59,16 @@ pub(super) enum Threads {
 }
 
 impl Trainer {
-    /// Over these stores. `revision`: of the vectors that stand for texts.
+    /// Over these stores. `revision`: of the vectors that stand for texts, asked anew for each training.
     pub fn new(
         graph: Arc<dyn GraphRead>,
         ledger: Arc<dyn LedgerRead>,
         artefacts: Arc<dyn Artefacts>,
-        revision: String,
+        revision: impl Fn() -> String + Send + Sync + 'static,
         config: TrainConfig,
         rules: Rules,
     ) -> Self {
-        Self { graph, ledger, artefacts, revision, config, rules, one_of_many: None }
+        Self { graph, ledger, artefacts, revision: Box::new(revision), config, rules, one_of_many: None }
     }
 
     /// In the background, only while this holder has the lease: one process among many trains.
@@ -84,7 +84,7 @@ impl Trainer {
 
     pub(super) async fn train_on(&self, tenant: &Tenant, threads: Threads) -> StoreResult<Report> {
         let begun = Instant::now();
-        let world = World::read(&*self.graph, &*self.ledger, tenant, &self.revision).await?;
+        let world = World::read(&*self.graph, &*self.ledger, tenant, &(self.revision)()).await?;
         let report = |verdict, version, figures| Report {
             tenant: tenant.clone(),
             verdict,

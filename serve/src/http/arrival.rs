@@ -21,12 +21,14 @@ pub struct Arrived {
     pub peer: Option<IpAddr>,
     /// Whether the connection is about to end, so that the answer must say so.
     pub closing: bool,
+    /// Whether the gate has let it in already: it is not asked twice.
+    pub let_in: bool,
 }
 
 impl Arrived {
     /// Now, through no network.
     pub fn now() -> Self {
-        Self { at: Instant::now(), peer: None, closing: false }
+        Self { at: Instant::now(), peer: None, closing: false, let_in: false }
     }
 
     /// The address of whoever asked: what the proxies say, from the last to the first, as far as they are trusted.
@@ -66,7 +68,7 @@ mod tests {
             for s in said {
                 headers.append("x-forwarded-for", s.parse().unwrap());
             }
-            let arrived = Arrived { at: Instant::now(), peer: Some(peer.parse().unwrap()), closing: false };
+            let arrived = Arrived { at: Instant::now(), peer: Some(peer.parse().unwrap()), closing: false, let_in: false };
             arrived.caller(&trusted, &headers).unwrap().to_string()
         };
         assert_eq!(caller("1.2.3.4", &["9.9.9.9"]), "1.2.3.4", "a stranger says nothing");

@@ -8,7 +8,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -25,7 +25,9 @@ use super::{
     watch::Watched,
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What a request is told that is turned away because there are too many.
+pub(super) const TOO_MANY: &str = "too many requests are under way";
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id of a request that is taken over from a caller.
 const MAX_REQUEST_ID: usize = 128;
 /// Every route's pattern, as figures and logs name it, and whether it answers however much is going on.
@@ -61,7 +63,7 @@ pub async fn envelope(State(app): State<Arc<App>>, matched: Option<MatchedPath>,
         }
     };
     let _under_way = app.requests.begin();
-    let id = request_id(&request);
+    let id = request_id(request.headers());
     let (route, always) = match &matched {
         None => ("unmatched", false),
         Some(m) => ROUTES.iter().find(|(r, _)| *r == m.as_str()).copied().unwrap_or(("/page", false)),
@@ -89,8 +91,8 @@ pub async fn envelope(State(app): State<Arc<App>>, matched: Option<MatchedPath>,
         match always {
             true => caught(next.run(request)).await,
             false => match app.in_flight.try_acquire() {
-                Ok(_permit) if app.pressure.lets_in(open_connections()) => caught(next.run(request)).await,
-                _ => Problem::later("too many requests are under way", 1).into_response(),
+                Ok(_permit) if arrived.let_in || app.pressure.lets_in(open_connections()) => caught(next.run(request)).await,
+                _ => Problem::later(TOO_MANY, 1).into_response(),
             },
         }
     };
@@ -143,8 +145,8 @@ async fn caught(answer: impl Future<Output = Response>) -> Response {
 }
 
 /// The caller's id of the request, where it has a sensible one, else a new one.
-fn request_id(request: &Request) -> HeaderValue {
-    let given = request.headers().get(REQUEST_ID);
+pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(REQUEST_ID);
     if let Some(id) = given.filter(|v| (1..=MAX_REQUEST_ID).contains(&v.len()) && v.to_str().is_ok()) {
         return id.clone();
     }
@@ -158,7 +160,7 @@ fn request_id(request: &Request) -> HeaderValue {
 }
 
 /// A label with few values: methods are the caller's choice.
-fn method_label(method: &axum::http::Method) -> &'static str {
+pub(super) fn method_label(method: &axum::http::Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "POST" => "POST",

@@ -18,7 +18,7 @@ const WORTH_IT: u64 = 1_024;
 const LONG: usize = 32 * 1_024;
 
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
-const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
+pub(super) const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 
 /// How an answer is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

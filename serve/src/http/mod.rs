@@ -10,6 +10,7 @@ mod docs;
 mod envelope;
 mod events;
 mod finish;
+mod gate;
 mod health;
 mod items;
 mod keys;
@@ -41,8 +42,9 @@ use nearcast_domain::Tenant;
 use tokio::sync::{Semaphore, mpsc, watch as signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use gate::Gate;
 pub use openapi::document;
-pub use server::{serve, serve_tls};
+pub use server::{Entrance, serve, serve_by};
 pub use tls::Tls;
 pub use turn::Turn;
 pub use watch::Finished;
@@ -86,6 +88,8 @@ pub struct App {
 pub struct Doors {
     /// The API.
     pub api: Router,
+    /// Who turns away requests to it that are too many.
+    pub gate: Gate,
     /// What is for operators alone, where it has an address of its own.
     pub operators: Option<Router>,
     /// Requests that are over, where a collector wants them.
@@ -203,7 +207,7 @@ fn doors_of(live: Arc<Live>, shutdown: CancellationToken, pressure: Arc<Pressure
     } else {
         api = api.route("/metrics", get(metrics::metrics_for_operators)).route("/status", get(status::status));
     }
-    Doors { api: wrapped(api, &app), operators, traces: finished }
+    Doors { api: wrapped(api, &app), gate: Gate::new(app), operators, traces: finished }
 }
 
 fn wrapped(routes: Router<Arc<App>>, app: &Arc<App>) -> Router {

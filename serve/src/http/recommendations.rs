@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{HeaderValue, Uri, header},
+    http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use nearcast_domain::{ItemId, decode::MAX_TEXT_BYTES, ids, ports::Token};
@@ -64,8 +64,20 @@ pub async fn for_user(
     let given = app.recommender().respond(&tenant, &user, &query, arrived.at).await.map_err(bad_token)?;
     Ok(match given {
         Given::Bytes(bytes) => json(bytes),
-        Given::Answer(answer) => Json(answer).into_response(),
+        Given::Answer(answer) => written(&answer),
     })
+}
+
+/// An answer that was made just now.
+fn written(answer: &Answer) -> Response {
+    let mut bytes = Vec::with_capacity(512 * (1 + answer.recommendations.len()));
+    if let Err(e) = serde_json::to_writer(&mut bytes, answer) {
+        tracing::error!("an answer cannot be written: {e}");
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// An answer that was kept: it is the same until something changes, so it has a tag.

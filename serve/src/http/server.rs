@@ -14,6 +14,7 @@ use std::{
 };
 
 use axum::{Router, http::Request};
+use futures_util::future::{Either, Ready, ready};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -26,7 +27,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{arrival::Arrived, tls::Tls};
+use super::{
+    arrival::Arrived,
+    gate::{Gate, Pass},
+    tls::Tls,
+};
 use crate::config::Limits;
 
 /// Connections that this process has open.
@@ -64,19 +69,31 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Serves until `cancel`. Then goes on for `limits.linger_ms`, with answers that ask to connect anew, so that nobody's request meets a
 /// closed connection; then lets requests under way end for as long as `limits.drain_ms`.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, cancel: CancellationToken) -> io::Result<()> {
-    serve_tls(listener, router, limits, None, cancel).await
+    serve_by(listener, router.into(), limits, cancel).await
 }
 
-/// The same by TLS, where there is a certificate.
-pub async fn serve_tls(
-    listener: TcpListener,
-    router: Router,
-    limits: Limits,
-    tls: Option<Arc<Tls>>,
-    cancel: CancellationToken,
-) -> io::Result<()> {
+/// What connections lead to.
+pub struct Entrance {
+    /// Who answers.
+    pub router: Router,
+    /// Who turns requests away before that, when there are too many.
+    pub gate: Option<Gate>,
+    /// With it, connections are by TLS.
+    pub tls: Option<Arc<Tls>>,
+}
+
+impl From<Router> for Entrance {
+    fn from(router: Router) -> Self {
+        Self { router, gate: None, tls: None }
+    }
+}
+
+/// The same through a gate and by TLS, where there are any.
+pub async fn serve_by(listener: TcpListener, entrance: Entrance, limits: Limits, cancel: CancellationToken) -> io::Result<()> {
+    let Entrance { router, gate, tls } = entrance;
     let door = Door {
         router,
+        gate,
         limits,
         tls,
         connections: TaskTracker::new(),
@@ -140,6 +157,7 @@ pub async fn serve_tls(
 /// What connections share.
 struct Door {
     router: Router,
+    gate: Option<Gate>,
     limits: Limits,
     tls: Option<Arc<Tls>>,
     connections: TaskTracker,
@@ -157,7 +175,8 @@ impl Door {
         // Small answers must not wait for more to come; where it cannot be set, they do.
         let _ = stream.set_nodelay(true);
         let (closing, asked) = (self.closing.clone(), Arc::default());
-        let service = Arriving { inner: TowerToHyperService::new(self.router.clone()), peer, closing, asked };
+        let inner = TowerToHyperService::new(self.router.clone());
+        let service = Arriving { inner, gate: self.gate.clone(), peer, closing, asked };
         let (limits, tls) = (self.limits, self.tls.as_ref().map(|t| t.acceptor()));
         let (ending, cut) = (self.ending.clone(), self.cut.clone());
         let open = Open::new();
@@ -185,6 +204,7 @@ impl Door {
 #[derive(Clone)]
 struct Arriving {
     inner: TowerToHyperService<Router>,
+    gate: Option<Gate>,
     peer: IpAddr,
     closing: Arc<AtomicBool>,
     /// Whether there was a request on the connection.
@@ -194,13 +214,22 @@ struct Arriving {
 impl Service<Request<Incoming>> for Arriving {
     type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
     type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
-    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+    type Future =
+        Either<Ready<Result<Self::Response, Self::Error>>, <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let closing = self.closing.load(Ordering::Relaxed);
         self.asked.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(Arrived { at: Instant::now(), peer: Some(self.peer), closing });
-        self.inner.call(request)
+        let mut arrived = Arrived { at: Instant::now(), peer: Some(self.peer), closing, let_in: false };
+        if let Some(gate) = &self.gate {
+            match gate.pass(request.uri().path(), request.method(), request.headers(), &arrived) {
+                Pass::Refused(response) => return Either::Left(ready(Ok(response))),
+                Pass::Allowed => arrived.let_in = true,
+                Pass::Unasked => {}
+            }
+        }
+        request.extensions_mut().insert(arrived);
+        Either::Right(self.inner.call(request))
     }
 }
 

@@ -60,7 +60,7 @@ pub fn shortened(text: &Arc<str>) -> Arc<str> {
 pub struct Next {
     /// Its number.
     pub item: u32,
-    /// How near.
+    /// How near: above 0 and finite, which is seen to where lists are made.
     pub weight: f32,
 }
 

@@ -11,7 +11,10 @@ use nearcast_domain::{
 };
 
 use super::{catalogue::Next, tenant::TenantMemory};
-use crate::{config::Weights, recommend::formulas::recency};
+use crate::{
+    config::Weights,
+    recommend::{formulas::recency, tally::heard},
+};
 
 /// A blend with its tables.
 pub struct Blending {
@@ -69,7 +72,7 @@ impl LearnedTable {
             let mut lists = vec![None; numbers.iter().max().map_or(0, |n| *n as usize + 1)];
             for (number, list) in numbers.iter().zip(of).filter(|(_, list)| !list.is_empty()) {
                 let next = |(item, weight): &(u32, f32)| Next { item: numbers[*item as usize], weight: *weight };
-                lists[*number as usize] = Some(list.iter().map(next).collect());
+                lists[*number as usize] = Some(list.iter().map(next).filter(|n| heard(n.weight)).collect());
             }
             lists
         };

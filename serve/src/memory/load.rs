@@ -13,6 +13,7 @@ use super::{
     late::Late,
     tenant::{Edges, Own, TenantMemory},
 };
+use crate::recommend::tally::heard;
 
 /// What reading goes through.
 #[derive(Clone, Copy)]
@@ -211,7 +212,10 @@ impl Loads<'_> {
             let mut numbers = numbers.into_iter();
             let lists: Vec<Arc<[Next]>> = read
                 .iter()
-                .map(|list| list.iter().zip(numbers.by_ref()).map(|(n, item)| Next { item, weight: n.weight }).collect())
+                .map(|list| {
+                    let next = list.iter().zip(numbers.by_ref()).map(|(n, item)| Next { item, weight: n.weight });
+                    next.filter(|n| heard(n.weight)).collect()
+                })
                 .collect();
             let at = Instant::now();
             let mut catalogue = mem.catalogue_mut();

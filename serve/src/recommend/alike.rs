@@ -61,14 +61,14 @@ pub fn apart(chosen: &mut [Scored]) {
 mod tests {
     use std::sync::Arc;
 
-    use nearcast_domain::ItemId;
+    use nearcast_domain::{ItemId, candidate::Source};
 
     use super::*;
-    use crate::memory::Card;
+    use crate::{memory::Card, recommend::blend::Candidate};
 
     fn scored(item: &str, score: f32, text: &str) -> Scored {
         let card = Arc::new(Card { words: words(text), ..Card::default() });
-        Scored { item: ItemId::trusted(item), score, reasons: Vec::new(), card }
+        Scored { item: ItemId::trusted(item), candidate: Candidate::of(0, Source::Newest), score, reasons: Vec::new(), card }
     }
 
     #[test]

@@ -21,6 +21,11 @@ impl Bits {
         self.0.get(n as usize / 64).is_some_and(|w| w & (1 << (n % 64)) != 0)
     }
 
+    /// The numbers from `64 * at` on, a bit each.
+    pub fn word(&self, at: usize) -> u64 {
+        self.0.get(at).copied().unwrap_or(0)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|w| *w == 0)

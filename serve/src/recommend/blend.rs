@@ -13,7 +13,10 @@ use crate::{
     memory::{Card, Catalogue},
 };
 
-const SOURCES: usize = Source::ALL.len();
+/// Room for every source, and a whole vector register: beside fewer the compiler would calculate with whatever lies there, and where
+/// that makes tiny numbers it takes a hundred times as long.
+const LANES: usize = 8;
+const _: () = assert!(Source::ALL.len() <= LANES);
 
 /// An item and what speaks for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,7 +25,7 @@ pub struct Candidate {
     pub item: u32,
     /// Who spoke, a bit each.
     spoke: u8,
-    score: [f32; SOURCES],
+    score: [f32; LANES],
 }
 
 impl Candidate {
@@ -32,7 +35,7 @@ impl Candidate {
     }
 
     fn new(source: Source, p: &Proposed) -> Self {
-        let mut c = Self { item: p.item, spoke: 0, score: [0.0; SOURCES] };
+        let mut c = Self { item: p.item, spoke: 0, score: [0.0; LANES] };
         c.hear(source, p);
         c
     }
@@ -41,6 +44,11 @@ impl Candidate {
         let s = source as usize;
         self.spoke |= 1 << s;
         self.score[s] = p.score;
+    }
+
+    /// Whether this source spoke.
+    pub const fn named_by(&self, source: Source) -> bool {
+        self.spoke & 1 << source as usize != 0
     }
 
     /// Who spoke, in the order of [`Source::ALL`].
@@ -55,9 +63,11 @@ impl Candidate {
 pub struct Scored {
     /// Which.
     pub item: ItemId,
+    /// What speaks for it.
+    pub candidate: Candidate,
     /// 0 to 1.
     pub score: f32,
-    /// The strongest first.
+    /// The strongest first; told once it is chosen.
     pub reasons: Vec<Reason>,
     /// What is known of it.
     pub card: Arc<Card>,
@@ -108,8 +118,10 @@ pub fn in_order(candidates: &mut [Candidate], catalogue: &Catalogue) {
 /// What the scores of a pool are made with.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
-    weights: Weights,
-    best: [f32; SOURCES],
+    /// By source, as all that follows; 0 for one that proposed nothing.
+    weights: [f32; LANES],
+    /// 1 for one that proposed nothing: what is divided by it stays 0.
+    best: [f32; LANES],
     total: f32,
     moment: f32,
 }
@@ -118,30 +130,35 @@ impl Scale {
     /// Of the candidates that the filters kept. `moment`: how much everything but trending counts only for what rises
     /// ([`nearcast_domain::learned::Blend::moment`]).
     pub fn of(kept: &[Candidate], weights: &Weights, moment: f32) -> Self {
-        let mut best = [0.0_f32; SOURCES];
+        let mut best = [0.0_f32; LANES];
         for candidate in kept {
-            for source in candidate.sources() {
-                let b = &mut best[source as usize];
-                *b = b.max(candidate.score[source as usize]);
+            for (b, score) in best.iter_mut().zip(&candidate.score) {
+                *b = if *score > *b { *score } else { *b };
             }
         }
-        let spoke = Source::ALL.iter().filter(|s| best[**s as usize] > 0.0);
-        let total: f32 = spoke.map(|s| weights.of(*s)).sum();
-        Self { weights: *weights, best, total, moment }
+        let mut counts = [0.0; LANES];
+        for source in Source::ALL.into_iter().filter(|s| best[*s as usize] > 0.0) {
+            counts[source as usize] = weights.of(source);
+        }
+        Self { weights: counts, best: best.map(|b| if b > 0.0 { b } else { 1.0 }), total: counts.iter().sum(), moment }
     }
 
-    fn part(&self, c: &Candidate, source: Source) -> f32 {
-        let part = contribution(self.weights.of(source), c.score[source as usize], self.best[source as usize]);
-        if self.moment > 0.0 && source != Source::Trending { part * self.gate(c) } else { part }
-    }
-
-    fn gate(&self, c: &Candidate) -> f32 {
+    /// What each source gives to the score of a candidate: 0 for those that did not speak.
+    fn parts(&self, c: &Candidate) -> [f32; LANES] {
         let rising = Source::Trending as usize;
-        in_the_moment(contribution(1.0, c.score[rising], self.best[rising]), self.moment)
+        let mut parts = [0.0; LANES];
+        for (((part, weight), score), best) in parts.iter_mut().zip(&self.weights).zip(&c.score).zip(&self.best) {
+            *part = contribution(*weight, *score, *best);
+        }
+        if self.moment > 0.0 {
+            let gate = in_the_moment(contribution(1.0, c.score[rising], self.best[rising]), self.moment);
+            parts.iter_mut().enumerate().filter(|(s, _)| *s != rising).for_each(|(_, part)| *part *= gate);
+        }
+        parts
     }
 
     fn sum(&self, c: &Candidate) -> f32 {
-        c.sources().map(|s| self.part(c, s)).sum()
+        self.parts(c).iter().sum()
     }
 
     /// The score of a candidate.
@@ -151,9 +168,10 @@ impl Scale {
 
     /// Each source's share in a score, the strongest first; `through` names whom it came through.
     pub fn reasons(&self, c: &Candidate, through: impl Fn(Source) -> Vec<String>, explain: bool) -> Vec<Reason> {
-        let sum = self.sum(c);
-        let parts = c.sources().map(|s| (s, self.part(c, s))).filter(|(_, part)| *part > 0.0);
-        let mut reasons: Vec<Reason> = parts
+        let parts = self.parts(c);
+        let sum: f32 = parts.iter().sum();
+        let spoke = Source::ALL.into_iter().zip(parts).filter(|(_, part)| *part > 0.0);
+        let mut reasons: Vec<Reason> = spoke
             .map(|(source, part)| Reason {
                 source,
                 weight: part / sum,

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Query,
-    answer::Reason,
     blend::{Candidate, Scored},
     pipeline::Run,
 };
@@ -82,9 +81,8 @@ impl Run<'_> {
         let pool: Vec<Candidate> = fresh.into_iter().map(|i| Candidate::of(i, Source::Newest)).collect();
         let pool = self.allowed(pool).await;
         let one = *pool.get((draw % pool.len().max(1) as u64) as usize)?;
-        let reason = |_: &Candidate| vec![Reason { source: Source::Newest, weight: 1.0, via: Vec::new(), score: None }];
         let mut sure = Vec::with_capacity(1);
-        self.verify(vec![(0.0, one)], &mut sure, reason).await;
+        self.verify(vec![(0.0, one)], &mut sure, |c| c.sources().collect()).await;
         let new = sure.pop()?;
         let propensity = (config.share / pool.len() as f64) as f32;
         if chosen.len() >= self.query.k {

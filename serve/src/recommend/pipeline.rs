@@ -1,5 +1,5 @@
-//! A request as a list of stages: sources at once → the best of each → merge → filters → scorer → verify → selector → fill →
-//! answer.
+//! A request as a list of stages: sources at once → the best of each → merge → filters → scorer → verify → selector → reasons → fill
+//! → answer.
 //!
 //! Never fails: a store that is away costs its source, and what is left is answered. Waits for nothing past the budget.
 
@@ -15,18 +15,17 @@ use tokio::time::Instant;
 
 use super::{
     Query, Recommender, alike,
-    answer::{Reason, Recommendation, RemovalName, Removed},
+    answer::{Recommendation, RemovalName, Removed},
     bits::Bits,
     blend::{self, Candidate, Scale, Scored},
     budget::{Budget, by},
     degraded::{Degraded, LEDGER},
     filters::{Rules, Verdict},
-    formulas::{ASKED, WRITTEN, filler, trending_share},
-    select,
-    sources::{self, Answering, Ask, Asker, FillFrom, Found},
+    formulas::{ASKED, WRITTEN, trending_share},
+    reasons, select,
+    sources::{Ask, Asker, Found},
     stages::Stage,
     tally::{Proposed, best_first},
-    through::{Strongest, Through},
     why_not::Watched,
 };
 use crate::{config::Weights, memory::Card};
@@ -34,10 +33,10 @@ use crate::{config::Weights, memory::Card};
 /// The share of the budget after which filters are no longer waited for.
 const FILTERS_UNTIL: f64 = 0.82;
 /// The share after which nothing is.
-const FILL_UNTIL: f64 = 0.95;
+pub(super) const FILL_UNTIL: f64 = 0.95;
 
 /// How many more than are wanted are verified at once: some may fall.
-const VERIFY_MORE: usize = 10;
+pub(super) const VERIFY_MORE: usize = 10;
 
 /// What the stages make of a request.
 #[derive(Default)]
@@ -65,15 +64,13 @@ pub(super) struct Run<'a> {
     /// Whether that is all they did, so that nobody need be asked.
     own_whole: bool,
     now: Timestamp,
-    budget: Budget,
-    degraded: Degraded,
+    pub(super) budget: Budget,
+    pub(super) degraded: Degraded,
     /// Everything that was judged, so that nothing is proposed twice.
-    judged: Bits,
+    pub(super) judged: Bits,
     removed: Vec<Removed>,
-    unverified: Vec<Candidate>,
+    pub(super) unverified: Vec<Candidate>,
     watched: Option<Watched>,
-    /// Through whom each source came to its proposals, by source.
-    through: Vec<Through>,
 }
 
 /// All stages. `epochs` are those of the asker and of erasures, where they are known.
@@ -102,7 +99,6 @@ pub async fn run(
         removed: Vec::new(),
         unverified: Vec::new(),
         watched: None,
-        through: Vec::new(),
     };
     let began = Instant::now();
     let mut found = run.ask_sources().await;
@@ -113,13 +109,11 @@ pub async fn run(
     let kept = run.filter(pool).await;
     let began = on.over(query, Stage::Filter, began);
     let (weights, diversity, moment) = run.weights().await;
-    run.through = Source::ALL
-        .iter()
-        .map(|s| found.iter_mut().find(|(of, _)| of == s).map(|(_, f)| std::mem::take(&mut f.through)).unwrap_or_default())
-        .collect();
-    let sure = run.score(&kept, &Scale::of(&kept, &weights, moment), select::look_at(query.k, diversity)).await;
+    let scale = Scale::of(&kept, &weights, moment);
+    let sure = run.score(&kept, &scale, select::look_at(query.k, diversity)).await;
     let mut chosen = select::select(sure, query.k, diversity);
     alike::apart(&mut chosen);
+    reasons::tell(&run, &mut chosen, &scale, &found);
     let began = on.over(query, Stage::Score, began);
     if chosen.len() < query.k {
         run.fill(&mut chosen).await;
@@ -199,7 +193,7 @@ impl Run<'_> {
         }
     }
 
-    fn remove(&mut self, candidate: &Candidate, reason: RemovalName) {
+    pub(super) fn remove(&mut self, candidate: &Candidate, reason: RemovalName) {
         if self.query.explain {
             let item_id = self.ask.mem.catalogue().id(candidate.item).clone();
             self.removed.push(Removed { item_id, reason, sources: candidate.sources().collect() });
@@ -232,7 +226,7 @@ impl Run<'_> {
 
     /// Stage 4: keeps who may be recommended as far as this process remembers, takes down why the others may not. A card that allows an
     /// item may be of any age here; one that forbids it is read again.
-    async fn filter(&mut self, mut pool: Vec<Candidate>) -> Vec<Candidate> {
+    pub(super) async fn filter(&mut self, mut pool: Vec<Candidate>) -> Vec<Candidate> {
         let (mut verdicts, missing) = self.judge(&pool);
         if !missing.is_empty() && !self.degraded.holds(LEDGER) {
             let until = self.budget.at(FILTERS_UNTIL);
@@ -314,30 +308,18 @@ impl Run<'_> {
             let (some, others) = rest.split_at_mut(portion.min(rest.len()));
             rest = others;
             let some: Vec<(f32, Candidate)> = some.iter().map(|(score, place)| (*score, kept[*place as usize])).collect();
-            let items: Vec<u32> = some.iter().map(|(_, c)| c.item).collect();
-            let (through, explain, mem) = (std::mem::take(&mut self.through), self.query.explain, self.ask.mem.clone());
-            let strongest: Vec<Strongest> =
-                through.iter().zip(Source::ALL).map(|(t, s)| t.strongest(self.on.recency_of(s), &items)).collect();
-            let via = |source: Source, item: u32| -> Vec<String> {
-                let Some((t, best)) = through.get(source as usize).zip(strongest.get(source as usize)) else {
-                    return Vec::new();
-                };
-                let catalogue = mem.catalogue();
-                best.get(&item).into_iter().flatten().filter_map(|(_, place)| t.name(*place, &catalogue)).collect()
-            };
-            self.verify(some, &mut sure, |c| scale.reasons(c, |source| via(source, c.item), explain)).await;
-            self.through = through;
+            self.verify(some, &mut sure, |c| scale.reasons(c, |_| Vec::new(), false).iter().map(|r| r.source).collect()).await;
         }
         sure.truncate(wanted);
         sure
     }
 
-    /// Moves to `sure` those of `some` whom fresh cards and the ledger allow.
+    /// Moves to `sure` those of `some` whom fresh cards and the ledger allow; `spoke` names who spoke for one that is removed.
     pub(super) async fn verify(
         &mut self,
         some: Vec<(f32, Candidate)>,
         sure: &mut Vec<Scored>,
-        reasons: impl Fn(&Candidate) -> Vec<Reason>,
+        spoke: impl Fn(&Candidate) -> Vec<Source>,
     ) {
         let items: Vec<u32> = some.iter().map(|(_, c)| c.item).collect();
         let until = self.budget.at(FILTERS_UNTIL);
@@ -367,14 +349,14 @@ impl Run<'_> {
                 Verdict::Keep => {
                     let item = self.ask.mem.catalogue().id(candidate.item).clone();
                     let card: Arc<Card> = card.unwrap_or_default();
-                    sure.push(Scored { item, score, reasons: reasons(&candidate), card });
+                    sure.push(Scored { item, candidate, score, reasons: Vec::new(), card });
                     continue;
                 }
                 Verdict::Remove(why) => why.into(),
                 Verdict::Unverified => RemovalName::Unverified,
             };
             if self.query.explain {
-                let sources = reasons(&candidate).iter().map(|r| r.source).collect();
+                let sources = spoke(&candidate);
                 let item_id = self.ask.mem.catalogue().id(candidate.item).clone();
                 self.removed.push(Removed { item_id, reason: why, sources });
             }
@@ -397,58 +379,6 @@ impl Run<'_> {
         let (ledger, tenant, user) = (self.on.stores.ledger.clone(), self.ask.tenant.clone(), user.clone());
         let work = async move { ledger.engaged(&tenant, &user, &ids).await };
         self.on.late.run(self.budget.at(FILTERS_UNTIL), "ledger", work).await
-    }
-
-    /// Stage 8: while the answer is not full, goes on with what rises, what is new, and the catalogue; at the very last,
-    /// and only for an answer that would be empty, with what could not be verified.
-    async fn fill(&mut self, chosen: &mut Vec<Scored>) {
-        let mut from = FillFrom::Trending;
-        while chosen.len() < self.query.k && from != FillFrom::End {
-            let ok =
-                Answering { trending: !self.degraded.holds(Source::Trending.name()), ledger: !self.degraded.holds(LEDGER) };
-            if self.budget.is_over() && ok.ledger && !chosen.is_empty() {
-                break;
-            }
-            let filling = sources::fill(&self.ask, from, &self.judged, ok, self.budget.at(FILL_UNTIL)).await;
-            from = filling.next;
-            if let Some(e) = filling.error {
-                self.degraded.add(filling.source.name(), &e);
-                if e.store == LEDGER {
-                    self.degraded.add(LEDGER, &e);
-                }
-            }
-            let pool = filling.items.into_iter().map(|item| Candidate::of(item, filling.source)).collect();
-            let mut fillers = self.filter(pool).await.into_iter().peekable();
-            let reason = |_: &Candidate| vec![Reason { source: filling.source, weight: 1.0, via: Vec::new(), score: None }];
-            let wanted = self.query.k - chosen.len();
-            let mut sure = Vec::with_capacity(wanted);
-            while sure.len() < wanted && fillers.peek().is_some() {
-                let some = fillers.by_ref().take(wanted + VERIFY_MORE).map(|c| (0.0, c)).collect();
-                self.verify(some, &mut sure, reason).await;
-            }
-            for s in sure.into_iter().take(wanted) {
-                self.push(chosen, s);
-            }
-        }
-        if chosen.is_empty() {
-            let mut unverified = std::mem::take(&mut self.unverified);
-            blend::in_order(&mut unverified, &self.ask.mem.catalogue());
-            for candidate in unverified.into_iter().take(self.query.k) {
-                let source = candidate.sources().next().unwrap_or(Source::Newest);
-                let item = self.ask.mem.catalogue().id(candidate.item).clone();
-                let reasons = vec![Reason { source, weight: 1.0, via: Vec::new(), score: None }];
-                self.push(chosen, Scored { item, score: 0.0, reasons, card: Arc::default() });
-            }
-        }
-        for candidate in std::mem::take(&mut self.unverified) {
-            self.remove(&candidate, RemovalName::Unverified);
-        }
-    }
-
-    pub(super) fn push(&self, chosen: &mut Vec<Scored>, filled: Scored) {
-        let before = chosen.last().map_or(1.0, |s| s.score);
-        let score = filler(self.on.config.weights.newest, chosen.len(), before);
-        chosen.push(Scored { score, ..filled });
     }
 }
 

@@ -46,14 +46,14 @@ fn shares_category(a: &Scored, b: &Scored) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use nearcast_domain::ItemId;
+    use nearcast_domain::{ItemId, candidate::Source};
 
     use super::*;
-    use crate::memory::Card;
+    use crate::{memory::Card, recommend::blend::Candidate};
 
     fn scored(item: &str, score: f32, category: &str) -> Scored {
         let card = Arc::new(Card { categories: vec![category.into()], ..Card::default() });
-        Scored { item: ItemId::trusted(item), score, reasons: Vec::new(), card }
+        Scored { item: ItemId::trusted(item), candidate: Candidate::of(0, Source::Newest), score, reasons: Vec::new(), card }
     }
 
     #[test]

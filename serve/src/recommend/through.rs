@@ -2,12 +2,11 @@
 //!
 //! Voices are the very ones that were added up; of equal ones the first heard is named first.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cell::RefCell, sync::Arc};
 
-use foldhash::fast::RandomState;
 use nearcast_domain::UserId;
 
-use super::{bits::Bits, formulas::VIA, tally::heard};
+use super::{formulas::VIA, tally::heard};
 use crate::memory::{Catalogue, Edges, Next};
 
 /// Whom a source's proposals came through.
@@ -22,6 +21,8 @@ pub enum Through {
         own: Vec<(u32, f32, Arc<[Next]>)>,
         /// How much of each list counts.
         limit: usize,
+        /// What is quieter than this is not heard, nor is what comes after it in its list: lists are strongest first.
+        least: f32,
     },
     /// Near users: each with how far they stand out, and their edges in the same order.
     Users {
@@ -34,20 +35,31 @@ pub enum Through {
     },
 }
 
-/// The strongest voices for some items, as places in the source's list.
-pub type Strongest = HashMap<u32, Vec<(f32, u32)>, RandomState>;
+/// The strongest voices for an item, each with the place in the source's list of who spoke; 0 where there are no more.
+pub type Strongest = [(f32, u32); VIA];
+
+thread_local! {
+    /// By number of an item: its place among those that are asked for, from 1. And who was asked for last: the next question clears it.
+    static PLACES: RefCell<(Vec<u8>, Vec<u32>)> = RefCell::default();
+}
 
 impl Through {
-    /// Hands out every voice: item, voice, and the place of who speaks. In the order in which they are added up; `recency` is what likings
-    /// of others count by their place.
+    /// Hands out every voice that is heard: item, voice, and the place of who speaks. In the order in which they are added up; `recency` is
+    /// what likings of others count by their place. `hear` answers how loud a voice must be from then on: in a list that is strongest first
+    /// nothing after a quieter one is handed out.
     #[inline(always)]
-    pub fn each(&self, recency: &[f32], mut hear: impl FnMut(u32, f32, u32)) {
+    pub fn each(&self, recency: &[f32], mut hear: impl FnMut(u32, f32, u32) -> f32) {
         match self {
             Self::Nobody => {}
-            Self::Items { own, limit } => {
-                for (place, (_, voice, list)) in own.iter().enumerate() {
-                    for next in list.iter().take(*limit) {
-                        hear(next.item, voice * next.weight, place as u32);
+            Self::Items { own, limit, least } => {
+                let mut least = *least;
+                for (place, (_, voice, list)) in own.iter().enumerate().filter(|(_, (_, voice, _))| heard(*voice)) {
+                    for next in &list[..list.len().min(*limit)] {
+                        let voice = voice * next.weight;
+                        if voice < least {
+                            break;
+                        }
+                        least = least.max(hear(next.item, voice, place as u32));
                     }
                 }
             }
@@ -55,29 +67,49 @@ impl Through {
                 for (place, ((_, voice), edges)) in near.iter().zip(edges).enumerate() {
                     let liked = edges.own.iter().take(*limit).filter(|e| e.positive);
                     for (edge, recency) in liked.zip(recency) {
-                        hear(edge.item, voice * edge.weight * recency, place as u32);
+                        let voice = voice * edge.weight * recency;
+                        if heard(voice) {
+                            hear(edge.item, voice, place as u32);
+                        }
                     }
                 }
             }
         }
     }
 
-    /// The strongest voices for these items.
-    pub fn strongest(&self, recency: &[f32], items: &[u32]) -> Strongest {
-        let mut found = Strongest::default();
+    /// The strongest voices for these items, in the order given; none beyond the first 255.
+    pub fn strongest(&self, recency: &[f32], items: &[u32]) -> Vec<Strongest> {
+        let mut found = vec![Strongest::default(); items.len()];
         if matches!(self, Self::Nobody) || items.is_empty() {
             return found;
         }
-        let wanted: Bits = items.iter().copied().collect();
-        self.each(recency, |item, voice, place| {
-            if wanted.contains(item) && heard(voice) {
-                let best = found.entry(item).or_default();
-                let at = best.partition_point(|(v, _)| *v >= voice);
-                if at < VIA {
-                    best.insert(at, (voice, place));
-                    best.truncate(VIA);
-                }
+        PLACES.with_borrow_mut(|(places, last)| {
+            last.drain(..).for_each(|item| places[item as usize] = 0);
+            last.extend_from_slice(items);
+            let most = items.iter().max().map_or(0, |most| *most as usize + 1);
+            places.resize(most.max(places.len()), 0);
+            for (item, place) in items.iter().zip(1..) {
+                places[*item as usize] = place;
             }
+            // What is quieter than the last that is named of every item need not be listened to.
+            let (mut least, mut lacking) = (0.0_f32, items.len());
+            self.each(recency, |item, voice, speaker| {
+                let Some(wanted @ 1..) = places.get(item as usize) else { return least };
+                let best = &mut found[usize::from(*wanted) - 1];
+                let before = best[VIA - 1].0;
+                if voice > before {
+                    let at = best.partition_point(|(v, _)| *v >= voice);
+                    best[at..].rotate_right(1);
+                    best[at] = (voice, speaker);
+                    let now = best[VIA - 1].0;
+                    lacking -= usize::from(before == 0.0 && now > 0.0);
+                    // It moves only when the item moves that it is the last voice of.
+                    if lacking == 0 && before <= least {
+                        least = found.iter().map(|b| b[VIA - 1].0).fold(f32::MAX, |a, b| if b < a { b } else { a });
+                    }
+                }
+                least
+            });
         });
         found
     }
@@ -103,13 +135,15 @@ mod tests {
         let own = vec![
             (10, 1.0, list(&[(1, 0.1), (2, 1.0)])),
             (11, 1.0, list(&[(1, 0.4)])),
-            (12, 1.0, list(&[(1, 0.3), (3, f32::NAN)])),
+            (12, 1.0, list(&[(1, 0.3)])),
+            (15, f32::NAN, list(&[(3, 0.5)])),
             (13, 1.0, list(&[(1, 0.4)])),
             (14, 1.0, list(&[(9, 1.0), (1, 9.0)])),
+            (16, 1.0, list(&[(1, 0.2)])),
         ];
-        let through = Through::Items { own, limit: 1 };
-        let places = |s: &Strongest, item| s.get(&item).map(|v| v.iter().map(|(_, p)| *p).collect::<Vec<_>>());
-        let s = through.strongest(&[], &[1, 3]);
-        assert_eq!((places(&s, 1), places(&s, 2), places(&s, 3)), (Some(vec![1, 3, 2]), None, None));
+        let through = Through::Items { own, limit: 1, least: 0.3 };
+        let heard = through.strongest(&[], &[3, 1]);
+        assert_eq!(heard, [[(0.0, 0); VIA], [(0.4, 1), (0.4, 4), (0.3, 2)]]);
+        assert_eq!(through.strongest(&[], &[1])[0], heard[1], "one question leaves nothing for the next");
     }
 }

@@ -39,18 +39,8 @@ impl Program {
     /// Names nobody else has.
     pub fn new(path: String) -> Self {
         let name = servers::unique("bench");
-        let own = [
-            ("KAFKA__TOPIC", format!("{name}.events")),
-            ("KAFKA__DEAD_LETTER_TOPIC", format!("{name}.dead")),
-            ("KAFKA__GROUP", name.clone()),
-            ("MONGODB__DATABASE", name.clone()),
-            ("MILVUS__PREFIX", format!("{name}_")),
-            ("NEO4J__PREFIX", format!("{name}_")),
-            ("POSTGRES__SCHEMA", name.clone()),
-            ("REDIS__PREFIX", format!("{name}:")),
-            ("MODEL__NAME", "static-minilm-152".into()),
-        ];
-        let env = own.into_iter().map(|(k, v)| (format!("NEARCAST__{k}"), v)).collect();
+        let mut env = servers::own_names(&name);
+        env.push(("NEARCAST__MODEL__NAME".into(), "static-minilm-152".into()));
         Self { path, name, env }
     }
 

@@ -151,7 +151,9 @@ async fn a_group_begins_where_it_is_told_to() {
     let refused = late.rewind(&"0@3".to_owned().parse_start()).await.unwrap_err();
     assert!(refused.message.contains("stop every"), "{refused}");
     drop(source);
+    let before = late.lag().await.unwrap();
     late.rewind(&"0@3".to_owned().parse_start()).await.unwrap();
+    assert!(late.lag().await.unwrap() > before, "what waits again is known at once");
     let mut source = late.source().unwrap();
     assert_eq!(place(&source.next(1, 1).await.unwrap().unwrap().records[0]).1, 3);
     drop(source);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use nearcast_domain::{StoreResult, candidate::Source};
 
 use super::{Ask, CandidateSource, Found};
-use crate::{memory::Own, recommend::through::Through};
+use crate::memory::Own;
 
 /// The source `graph`.
 pub struct Graph;
@@ -32,7 +32,6 @@ impl CandidateSource for Graph {
         };
         let voice = |rank: usize, o: &Own| o.weight * fading[rank];
         let own = liked.iter().zip(lists).map(|((rank, o), list)| (o.item, voice(*rank, o), list)).collect();
-        // Enough once the asker's own items are taken out.
-        Ok(ask.best(Source::Graph, Through::Items { own, limit: limits.neighbours }, limits.candidates))
+        Ok(ask.following(Source::Graph, own, limits.neighbours))
     }
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use nearcast_domain::{StoreResult, candidate::Source};
 
 use super::{Ask, CandidateSource, Found};
-use crate::recommend::through::Through;
-
+/// So many of the latest items that were liked have a voice. All fifty instead of thirty: NDCG@10 on MovieLens 0.1714 instead of 0.1715.
+const LATEST: usize = 30;
 /// The source `learned`.
 pub struct Learned;
 
@@ -26,13 +26,10 @@ impl CandidateSource for Learned {
             return Ok(Found::default());
         }
         let liked = own.iter().zip(&blending.learned).filter(|(o, _)| o.positive && o.weight > 0.0);
-        let own: Vec<_> =
-            liked.filter_map(|(o, recency)| Some((o.item, o.weight * recency, table.list(o.item)?.clone()))).collect();
-        if own.is_empty() {
-            return Ok(Found::default());
-        }
-        // Enough once the asker's own items are taken out.
-        let candidates = ask.on.config.sources.candidates;
-        Ok(ask.best(Source::Learned, Through::Items { own, limit: usize::MAX }, candidates))
+        let own: Vec<_> = liked
+            .take(LATEST)
+            .filter_map(|(o, recency)| Some((o.item, o.weight * recency, table.list(o.item)?.clone())))
+            .collect();
+        Ok(ask.following(Source::Learned, own, usize::MAX))
     }
 }

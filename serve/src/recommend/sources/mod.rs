@@ -41,7 +41,10 @@ use super::{
     tally::{Proposed, with_tally},
     through::Through,
 };
-use crate::memory::{Edges, LearnedTable, Loads, Own, TenantMemory};
+use crate::memory::{self, Edges, LearnedTable, Loads, Own, TenantMemory};
+
+/// Voices below this share of the strongest one of their source are not heard: many, and they decide nothing.
+const FAINT: f32 = 0.02;
 
 /// What a source found.
 #[derive(Default)]
@@ -185,7 +188,12 @@ impl<'a> Ask<'a> {
         let own = self.own_if_read().filter(|_| self.user.is_some() && !self.on.config.recommend_engaged);
         let catalogue = self.mem.catalogue();
         let proposals = with_tally(catalogue.len(), |tally| {
-            through.each(self.on.recency_of(source), |item, voice, _| tally.add(item, voice));
+            tally.hear(|hearing| {
+                through.each(self.on.recency_of(source), |item, voice, _| {
+                    hearing.add(item, voice);
+                    0.0
+                });
+            });
             match own {
                 Some(own) if self.explain => {
                     tally.proposals(&catalogue, &Bits::default(), explained.saturating_add(own.own.len()), true)
@@ -196,6 +204,16 @@ impl<'a> Ask<'a> {
             }
         });
         Found { proposals, through }
+    }
+
+    /// What follows from the asker's own items by lists of what goes with each: number, voice and list, of which so much counts.
+    pub fn following(&self, source: Source, own: Vec<(u32, f32, Arc<[memory::Next]>)>, limit: usize) -> Found {
+        if own.is_empty() {
+            return Found::default();
+        }
+        let strongest = own.iter().map(|(_, voice, list)| voice * list.first().map_or(0.0, |n| n.weight)).fold(0.0, f32::max);
+        // Enough once the asker's own items are taken out.
+        self.best(source, Through::Items { own, limit, least: FAINT * strongest }, self.on.config.sources.candidates)
     }
 
     /// Whether a vector stands for the asker, as far as it was read already.

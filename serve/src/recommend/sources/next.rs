@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use nearcast_domain::{StoreResult, candidate::Source};
 
 use super::{Ask, CandidateSource, Found};
-use crate::recommend::{formulas::recency, through::Through};
+use crate::recommend::formulas::recency;
 
 /// The latest items that count, as in training.
 const LATEST: usize = 5;
@@ -29,9 +29,6 @@ impl CandidateSource for Next {
         let latest = own.iter().take(LATEST).enumerate().filter(|(_, o)| o.positive && o.weight > 0.0);
         let own: Vec<_> =
             latest.filter_map(|(r, o)| Some((o.item, o.weight * recency(r, 1.0), table.next(o.item)?.clone()))).collect();
-        if own.is_empty() {
-            return Ok(Found::default());
-        }
-        Ok(ask.best(Source::Next, Through::Items { own, limit: usize::MAX }, ask.on.config.sources.candidates))
+        Ok(ask.following(Source::Next, own, usize::MAX))
     }
 }

@@ -73,7 +73,9 @@ impl KafkaLog {
     /// Moves the group to another place, so that its workers read again from there (or no more what lies before). Refused while a
     /// worker runs: two at different places would undo each other's commits.
     pub async fn rewind(&self, start: &Start) -> StoreResult<()> {
-        setup::rewind(&self.0.config, start).await
+        setup::rewind(&self.0.config, start).await?;
+        self.0.tracker.rewound();
+        Ok(())
     }
 
     /// Sends what is still under way and ends the threads. The log cannot be used afterwards.

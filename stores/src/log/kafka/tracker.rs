@@ -137,6 +137,15 @@ impl Tracker {
         self.shared.changed.send_replace(());
     }
 
+    /// The group was moved to another place: what was known of it holds no more, not even for the short time that an answer may be old.
+    pub fn rewound(&self) {
+        let mut state = self.shared.lock();
+        state.asked = None;
+        for head in state.heads.values_mut() {
+            (head.committed, head.moved) = (None, false);
+        }
+    }
+
     /// Waits until the group has done the records at these offsets. Records that are not there (yet) are refused.
     pub async fn reached(&self, offsets: &Offsets) -> StoreResult<()> {
         if !self.there(offsets) {
