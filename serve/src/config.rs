@@ -188,7 +188,7 @@ pub struct SourceLimits {
     pub items_per_user: usize,
     /// How fast the older items of near users lose weight, as `recency`.
     pub others_recency: f32,
-    /// The best of each source that go on to the filters.
+    /// The best of each source that go on to the filters; half as many where learned lists bring theirs beside the others.
     pub candidates: usize,
     /// Items that `similar_text` proposes.
     pub texts: usize,

@@ -176,6 +176,57 @@ async fn guessing_keys_is_answered_with_429_and_a_right_key_is_taken_all_the_sam
     server.await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn what_is_too_much_is_refused_at_the_door() {
+    let fakes = Fakes::new(World::sample());
+    let config = ServeConfig::default();
+    let stores = fakes.stores(Memory::new(Freshness::Shared { max_age: Duration::from_millis(500) }, &config.items));
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let doors = doors(stores, config, stop.clone(), &tasks).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let entrance = Entrance { gate: Some(doors.gate), ..doors.api.into() };
+    let server = tokio::spawn(serve_by(listener, entrance, Limits::default(), stop.clone()));
+    // Few connections are never too many.
+    let mut streams = Vec::new();
+    for _ in 0..80 {
+        streams.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut stream = streams.pop().unwrap();
+    let mut ask = async |path: &str| {
+        let text = format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-request-id: mine\r\n\r\n");
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 65_536];
+        let n = stream.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..n]).into_owned()
+    };
+    assert!(ask("/recommendations/chess-fan-01").await.starts_with("HTTP/1.1 200"));
+    // Whoever keeps the CPU to himself makes every task late.
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(60));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut refused = Vec::new();
+    for _ in 0..40 {
+        let answer = ask("/recommendations/chess-fan-01").await;
+        assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.1 503"), "{answer}");
+        refused.extend(answer.starts_with("HTTP/1.1 503").then_some(answer));
+    }
+    let answer = refused.first().expect("some are turned away");
+    for line in ["retry-after: 1", "content-type: application/problem+json", "x-request-id: mine", "cache-control: no-store"] {
+        assert!(answer.contains(line), "{line}: {answer}");
+    }
+    assert!(answer.contains(r#""status":503"#), "{answer}");
+    assert!(ask("/health/live").await.starts_with("HTTP/1.1 200"), "however much is going on");
+    let figures = ask("/metrics").await;
+    assert!(figures.contains(r#"route="/recommendations/{user}""#) && figures.contains(r#"status="503""#), "{figures}");
+    stop.cancel();
+    drop(streams);
+    server.await.unwrap().unwrap();
+    tasks.close();
+    tasks.wait().await;
+}
+
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)
 }

@@ -27,7 +27,7 @@ pub(crate) use self::{
     late::Late,
     learned::LearnedTable,
     load::{Loads, remember_states},
-    near::{NearKey, NearKnown, Stamp},
+    near::{Followed, NearKey, NearKnown, Stamp},
     tenant::{Edges, Own, TenantMemory},
 };
 use crate::config::ItemMemoryConfig;

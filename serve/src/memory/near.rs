@@ -1,4 +1,5 @@
-//! What searches of the vector index found for a user: good for as long as neither the user nor the index changed.
+//! What searches of the vector index found for a user, and what was learned proposes to them: good for as long as neither the user nor what
+//! was searched changed.
 
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use nearcast_domain::{UserId, Vector};
 use tokio::time::Instant;
 
 use super::tenant::Own;
+use crate::recommend::tally::Proposed;
 
 /// Whose search, and for what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,6 +42,24 @@ pub struct NearKnown {
     pub users: Arc<[(UserId, f32)]>,
     /// See `users`.
     pub items: Arc<[(u32, f32)]>,
+}
+
+/// What an artefact's lists propose to a user: good for as long as neither the user's own items nor the artefact changed.
+#[derive(Clone)]
+pub struct Followed {
+    /// The asker's own items, by where they lie.
+    pub own: Arc<[Own]>,
+    /// Of the artefact.
+    pub version: u64,
+    /// As they were proposed.
+    pub proposals: Arc<[Proposed]>,
+}
+
+impl Followed {
+    /// Whether nothing changed.
+    pub fn holds(&self, own: &Arc<[Own]>, version: u64) -> bool {
+        Arc::ptr_eq(&self.own, own) && self.version == version
+    }
 }
 
 impl Stamp {

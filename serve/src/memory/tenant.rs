@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use nearcast_domain::{ItemId, UserId, Vector};
+use nearcast_domain::{ItemId, UserId, Vector, candidate::Source};
 use tokio::time::Instant;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     catalogue::{Card, Catalogue, KnownCard},
     kept::Kept,
     learned::LearnedTable,
-    near::{NearKey, NearKnown},
+    near::{Followed, NearKey, NearKnown},
 };
 use crate::config::ItemMemoryConfig;
 
@@ -91,6 +91,7 @@ pub struct TenantMemory {
     catalogue: RwLock<Catalogue>,
     pub(super) users: Kept<UserId, Edges>,
     near: Kept<NearKey, NearKnown>,
+    followed: Kept<(UserId, Source), Followed>,
     profiles: Kept<UserId, Profile>,
     pub(super) marks: Marks,
     learned: RwLock<Option<Arc<LearnedTable>>>,
@@ -114,7 +115,8 @@ impl TenantMemory {
             catalogue: RwLock::default(),
             users: Kept::new(bytes / 2),
             near: Kept::new(bytes / 4),
-            profiles: Kept::new(bytes / 4),
+            followed: Kept::new(bytes / 8),
+            profiles: Kept::new(bytes / 8),
             marks: Marks::default(),
             learned: RwLock::default(),
         }
@@ -278,6 +280,17 @@ impl TenantMemory {
         let weight = 2 * ENTRY + NEAR * (known.users.len() + known.items.len());
         let mark = known.stamp.writes;
         self.near.put(key, known, weight, || self.searches_mark() == mark);
+    }
+
+    /// What was last proposed to someone out of learned lists, for whoever judges whether it still holds.
+    pub fn followed(&self, user: &UserId, source: Source) -> Option<Followed> {
+        self.followed.get(&(user.clone(), source))
+    }
+
+    /// Keeps what was proposed.
+    pub fn keep_followed(&self, user: UserId, source: Source, followed: Followed) {
+        let weight = 2 * ENTRY + NEAR * followed.proposals.len();
+        self.followed.put((user, source), followed, weight, || true);
     }
 
     pub(super) fn forget_users(&self, users: &[UserId]) {

@@ -184,7 +184,7 @@ impl Run<'_> {
                 let theirs = found.proposals.extract_if(.., |p| self.own.contains(p.item));
                 if self.query.explain { known.push((*source, theirs.collect())) } else { theirs.for_each(drop) }
             }
-            found.proposals.truncate(self.on.config.sources.candidates);
+            found.proposals.truncate(self.ask.most());
         }
         for candidate in blend::merge(known.iter().map(|(s, p)| (*s, p.as_slice()))) {
             let excluded = self.exclude.contains(candidate.item);

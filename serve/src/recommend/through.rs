@@ -35,6 +35,10 @@ pub enum Through {
     },
 }
 
+/// Voices below this share of the strongest one of their source are not heard: they are many and decide next to nothing. NDCG@10 with and
+/// without them on MovieLens and Amazon office: 0.1716 and 0.1713, 0.1197 and 0.1199; at 0.05 in `learned` alone 0.1700 on MovieLens.
+const FAINT: f32 = 0.02;
+
 /// The strongest voices for an item, each with the place in the source's list of who spoke; 0 where there are no more.
 pub type Strongest = [(f32, u32); VIA];
 
@@ -44,6 +48,12 @@ thread_local! {
 }
 
 impl Through {
+    /// The asker's own items, of whose voices the faint ones are not heard.
+    pub fn items(own: Vec<(u32, f32, Arc<[Next]>)>, limit: usize) -> Self {
+        let strongest = own.iter().map(|(_, voice, list)| voice * list.first().map_or(0.0, |n| n.weight)).fold(0.0, f32::max);
+        Self::Items { own, limit, least: FAINT * strongest }
+    }
+
     /// Hands out every voice that is heard: item, voice, and the place of who speaks. In the order in which they are added up; `recency` is
     /// what likings of others count by their place. `hear` answers how loud a voice must be from then on: in a list that is strongest first
     /// nothing after a quieter one is handed out.

@@ -43,9 +43,6 @@ use super::{
 };
 use crate::memory::{self, Edges, LearnedTable, Loads, Own, TenantMemory};
 
-/// Voices below this share of the strongest one of their source are not heard: many, and they decide nothing.
-const FAINT: f32 = 0.02;
-
 /// What a source found.
 #[derive(Default)]
 pub struct Found {
@@ -184,7 +181,7 @@ impl<'a> Ask<'a> {
     /// The best of what a source added up. Without what is known to be the asker's own; where the caller wants to know what was removed,
     /// with it, in order, and `explained` of them besides.
     pub fn best(&self, source: Source, through: Through, explained: usize) -> Found {
-        let most = self.on.config.sources.candidates;
+        let most = self.most();
         let own = self.own_if_read().filter(|_| self.user.is_some() && !self.on.config.recommend_engaged);
         let catalogue = self.mem.catalogue();
         let proposals = with_tally(catalogue.len(), |tally| {
@@ -211,9 +208,34 @@ impl<'a> Ask<'a> {
         if own.is_empty() {
             return Found::default();
         }
-        let strongest = own.iter().map(|(_, voice, list)| voice * list.first().map_or(0.0, |n| n.weight)).fold(0.0, f32::max);
         // Enough once the asker's own items are taken out.
-        self.best(source, Through::Items { own, limit, least: FAINT * strongest }, self.on.config.sources.candidates)
+        self.best(source, Through::items(own, limit), self.most())
+    }
+
+    /// The same by lists of the artefact in service. Where nobody else writes, what was proposed before is proposed again until the asker's
+    /// own items are others: their next page, or another category's, need not add it all up again.
+    pub fn learned_to_follow(&self, source: Source, all: &Arc<[Own]>, own: Vec<(u32, f32, Arc<[memory::Next]>)>) -> Found {
+        let version = self.learned.as_ref().map_or(0, |l| l.version);
+        let Some(user) = self.user.filter(|_| self.mem.exclusive() && !self.explain) else {
+            return self.following(source, own, usize::MAX);
+        };
+        if let Some(known) = self.mem.followed(user, source).filter(|f| f.holds(all, version)) {
+            return Found {
+                proposals: known.proposals.to_vec(),
+                through: Through::Items { own, limit: usize::MAX, least: 0.0 },
+            };
+        }
+        let found = self.following(source, own, usize::MAX);
+        let proposals = found.proposals.as_slice().into();
+        self.mem.keep_followed(user.clone(), source, memory::Followed { own: all.clone(), version, proposals });
+        found
+    }
+
+    /// How many of a source's best go into the pool: half of what is configured where learned lists bring theirs beside the others. NDCG@10
+    /// with half and with all on MovieLens and Amazon office: 0.1711 and 0.1713, 0.1200 and 0.1199.
+    pub fn most(&self) -> usize {
+        let configured = self.on.config.sources.candidates;
+        if self.learned.is_some() { configured.div_ceil(2) } else { configured }
     }
 
     /// Whether a vector stands for the asker, as far as it was read already.

@@ -22,13 +22,13 @@ impl CandidateSource for Next {
 
     async fn propose(&self, ask: &Ask<'_>) -> StoreResult<Found> {
         let Some(table) = &ask.learned else { return Ok(Found::default()) };
-        let own = ask.own().await?.own;
-        if table.blending(own.len()).blend.next <= 0.0 {
+        let all = ask.own().await?.own;
+        if table.blending(all.len()).blend.next <= 0.0 {
             return Ok(Found::default());
         }
-        let latest = own.iter().take(LATEST).enumerate().filter(|(_, o)| o.positive && o.weight > 0.0);
+        let latest = all.iter().take(LATEST).enumerate().filter(|(_, o)| o.positive && o.weight > 0.0);
         let own: Vec<_> =
             latest.filter_map(|(r, o)| Some((o.item, o.weight * recency(r, 1.0), table.next(o.item)?.clone()))).collect();
-        Ok(ask.following(Source::Next, own, usize::MAX))
+        Ok(ask.learned_to_follow(Source::Next, &all, own))
     }
 }
