@@ -7,7 +7,7 @@ use nearcast_domain::{UserId, Vector};
 use tokio::time::Instant;
 
 use super::tenant::Own;
-use crate::recommend::tally::Proposed;
+use crate::recommend::{tally::Proposed, through::Through};
 
 /// Whose search, and for what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,6 +53,8 @@ pub struct Followed {
     pub version: u64,
     /// As they were proposed.
     pub proposals: Arc<[Proposed]>,
+    /// Through whom: what was taken down of it.
+    pub through: Through,
 }
 
 impl Followed {

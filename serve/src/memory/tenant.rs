@@ -289,7 +289,8 @@ impl TenantMemory {
 
     /// Keeps what was proposed.
     pub fn keep_followed(&self, user: UserId, source: Source, followed: Followed) {
-        let weight = 2 * ENTRY + NEAR * followed.proposals.len();
+        // Of each a score, and the voices that are named.
+        let weight = 2 * ENTRY + 2 * NEAR * followed.proposals.len();
         self.followed.put((user, source), followed, weight, || true);
     }
 

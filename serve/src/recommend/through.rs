@@ -10,7 +10,7 @@ use super::{formulas::VIA, tally::heard};
 use crate::memory::{Catalogue, Edges, Next};
 
 /// Whom a source's proposals came through.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub enum Through {
     /// Nobody.
     #[default]
@@ -23,6 +23,13 @@ pub enum Through {
         limit: usize,
         /// What is quieter than this is not heard, nor is what comes after it in its list: lists are strongest first.
         least: f32,
+    },
+    /// The asker's own items, whose strongest voices were taken down before.
+    Known {
+        /// Their numbers.
+        own: Arc<[u32]>,
+        /// By number of an item.
+        heard: Arc<[(u32, Strongest)]>,
     },
     /// Near users: each with how far they stand out, and their edges in the same order.
     Users {
@@ -60,7 +67,8 @@ impl Through {
     #[inline(always)]
     pub fn each(&self, recency: &[f32], mut hear: impl FnMut(u32, f32, u32) -> f32) {
         match self {
-            Self::Nobody => {}
+            // What was taken down was added up before.
+            Self::Nobody | Self::Known { .. } => {}
             Self::Items { own, limit, least } => {
                 let mut least = *least;
                 for (place, (_, voice, list)) in own.iter().enumerate().filter(|(_, (_, voice, _))| heard(*voice)) {
@@ -90,6 +98,12 @@ impl Through {
     /// The strongest voices for these items, in the order given; none beyond the first 255.
     pub fn strongest(&self, recency: &[f32], items: &[u32]) -> Vec<Strongest> {
         let mut found = vec![Strongest::default(); items.len()];
+        if let Self::Known { heard, .. } = self {
+            for (found, item) in found.iter_mut().zip(items) {
+                *found = heard.binary_search_by_key(item, |(i, _)| *i).map(|at| heard[at].1).unwrap_or_default();
+            }
+            return found;
+        }
         if matches!(self, Self::Nobody) || items.is_empty() {
             return found;
         }
@@ -124,11 +138,21 @@ impl Through {
         found
     }
 
+    /// The same with the strongest voices for these items taken down, and all others left out.
+    pub fn taken_down(&self, recency: &[f32], items: impl Iterator<Item = u32>) -> Self {
+        let Self::Items { own, .. } = self else { return Self::Nobody };
+        let mut items: Vec<u32> = items.collect();
+        items.sort_unstable();
+        let portions = items.chunks(usize::from(u8::MAX)).flat_map(|some| self.strongest(recency, some));
+        Self::Known { heard: items.iter().copied().zip(portions).collect(), own: own.iter().map(|(i, ..)| *i).collect() }
+    }
+
     /// The name of who stands at a place.
     pub fn name(&self, place: u32, catalogue: &Catalogue) -> Option<String> {
         match self {
             Self::Nobody => None,
             Self::Items { own, .. } => own.get(place as usize).map(|(i, ..)| catalogue.id(*i).as_str().to_owned()),
+            Self::Known { own, .. } => own.get(place as usize).map(|i| catalogue.id(*i).as_str().to_owned()),
             Self::Users { near, .. } => near.get(place as usize).map(|(u, _)| u.as_str().to_owned()),
         }
     }
@@ -155,5 +179,7 @@ mod tests {
         let heard = through.strongest(&[], &[3, 1]);
         assert_eq!(heard, [[(0.0, 0); VIA], [(0.4, 1), (0.4, 4), (0.3, 2)]]);
         assert_eq!(through.strongest(&[], &[1])[0], heard[1], "one question leaves nothing for the next");
+        let known = through.taken_down(&[], [3, 1].into_iter());
+        assert_eq!(known.strongest(&[], &[3, 1, 9]), [heard[0], heard[1], Strongest::default()]);
     }
 }

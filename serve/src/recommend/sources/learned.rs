@@ -27,11 +27,10 @@ impl CandidateSource for Learned {
         if blending.blend.learned <= 0.0 {
             return Ok(Found::default());
         }
-        let liked = all.iter().zip(&blending.learned).filter(|(o, _)| o.positive && o.weight > 0.0);
-        let own: Vec<_> = liked
-            .take(LATEST)
-            .filter_map(|(o, recency)| Some((o.item, o.weight * recency, table.list(o.item)?.clone())))
-            .collect();
+        let own = || {
+            let liked = all.iter().zip(&blending.learned).filter(|(o, _)| o.positive && o.weight > 0.0).take(LATEST);
+            liked.filter_map(|(o, recency)| Some((o.item, o.weight * recency, table.list(o.item)?.clone()))).collect()
+        };
         Ok(ask.learned_to_follow(Source::Learned, &all, own))
     }
 }

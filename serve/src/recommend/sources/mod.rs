@@ -78,6 +78,9 @@ pub fn all() -> Vec<Box<dyn CandidateSource>> {
     vec![Box::new(Graph), Box::new(Learned), Box::new(Next), Box::new(SimilarUsers), Box::new(SimilarText), Box::new(Trending)]
 }
 
+/// The asker's own items: number, voice, and the list that it speaks for.
+pub type OwnLists = Vec<(u32, f32, Arc<[memory::Next]>)>;
+
 /// Something read once and used by several sources.
 type Once<'a, T> = Shared<BoxFuture<'a, StoreResult<T>>>;
 
@@ -204,7 +207,7 @@ impl<'a> Ask<'a> {
     }
 
     /// What follows from the asker's own items by lists of what goes with each: number, voice and list, of which so much counts.
-    pub fn following(&self, source: Source, own: Vec<(u32, f32, Arc<[memory::Next]>)>, limit: usize) -> Found {
+    pub fn following(&self, source: Source, own: OwnLists, limit: usize) -> Found {
         if own.is_empty() {
             return Found::default();
         }
@@ -212,23 +215,22 @@ impl<'a> Ask<'a> {
         self.best(source, Through::items(own, limit), self.most())
     }
 
-    /// The same by lists of the artefact in service. Where nobody else writes, what was proposed before is proposed again until the asker's
-    /// own items are others: their next page, or another category's, need not add it all up again.
-    pub fn learned_to_follow(&self, source: Source, all: &Arc<[Own]>, own: Vec<(u32, f32, Arc<[memory::Next]>)>) -> Found {
+    /// The same by lists of the artefact in service, which `own` looks up. Where nobody else writes, what was proposed before is proposed
+    /// again until the asker's own items are others: their next page, or another category's, need not add it all up again.
+    pub fn learned_to_follow(&self, source: Source, all: &Arc<[Own]>, own: impl FnOnce() -> OwnLists) -> Found {
         let version = self.learned.as_ref().map_or(0, |l| l.version);
         let Some(user) = self.user.filter(|_| self.mem.exclusive() && !self.explain) else {
-            return self.following(source, own, usize::MAX);
+            return self.following(source, own(), usize::MAX);
         };
         if let Some(known) = self.mem.followed(user, source).filter(|f| f.holds(all, version)) {
-            return Found {
-                proposals: known.proposals.to_vec(),
-                through: Through::Items { own, limit: usize::MAX, least: 0.0 },
-            };
+            return Found { proposals: known.proposals.to_vec(), through: known.through };
         }
-        let found = self.following(source, own, usize::MAX);
-        let proposals = found.proposals.as_slice().into();
-        self.mem.keep_followed(user.clone(), source, memory::Followed { own: all.clone(), version, proposals });
-        found
+        let Found { proposals, through } = self.following(source, own(), usize::MAX);
+        let through = through.taken_down(self.on.recency_of(source), proposals.iter().map(|p| p.item));
+        let kept =
+            memory::Followed { own: all.clone(), version, proposals: proposals.as_slice().into(), through: through.clone() };
+        self.mem.keep_followed(user.clone(), source, kept);
+        Found { proposals, through }
     }
 
     /// How many of a source's best go into the pool: half of what is configured where learned lists bring theirs beside the others. NDCG@10

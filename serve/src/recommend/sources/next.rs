@@ -26,9 +26,10 @@ impl CandidateSource for Next {
         if table.blending(all.len()).blend.next <= 0.0 {
             return Ok(Found::default());
         }
-        let latest = all.iter().take(LATEST).enumerate().filter(|(_, o)| o.positive && o.weight > 0.0);
-        let own: Vec<_> =
-            latest.filter_map(|(r, o)| Some((o.item, o.weight * recency(r, 1.0), table.next(o.item)?.clone()))).collect();
+        let own = || {
+            let latest = all.iter().take(LATEST).enumerate().filter(|(_, o)| o.positive && o.weight > 0.0);
+            latest.filter_map(|(r, o)| Some((o.item, o.weight * recency(r, 1.0), table.next(o.item)?.clone()))).collect()
+        };
         Ok(ask.learned_to_follow(Source::Next, &all, own))
     }
 }
