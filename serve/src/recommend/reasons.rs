@@ -11,25 +11,38 @@ use super::{
     through::Strongest,
 };
 
+/// Whom a source heard for the chosen items that it named.
+struct Heard<'a> {
+    source: Source,
+    found: &'a Found,
+    /// Places among the chosen,
+    places: Vec<usize>,
+    /// and who was heard for each.
+    strongest: Vec<Strongest>,
+}
+
 /// Tells the reasons of what was chosen.
 pub(super) fn tell(run: &Run<'_>, chosen: &mut [Scored], scale: &Scale, found: &[(Source, Found)]) {
     // Of each source only the items that it named: whom it did not, nobody speaks for.
-    let heard: Vec<(Source, &Found, Vec<(usize, Strongest)>)> = found
+    let hear = |(source, found): &'_ (Source, Found)| {
+        let named = chosen.iter().enumerate().filter(|(_, s)| s.candidate.named_by(*source));
+        let (places, items): (Vec<usize>, Vec<u32>) = named.map(|(place, s)| (place, s.candidate.item)).unzip();
+        (places, found.through.strongest(run.on.recency_of(*source), &items))
+    };
+    let heard: Vec<Heard<'_>> = found
         .iter()
-        .map(|(source, f)| {
-            let named = chosen.iter().enumerate().filter(|(_, s)| s.candidate.named_by(*source));
-            let (places, items): (Vec<usize>, Vec<u32>) = named.map(|(place, s)| (place, s.candidate.item)).unzip();
-            let strongest = f.through.strongest(run.on.recency_of(*source), &items);
-            (*source, f, places.into_iter().zip(strongest).collect())
+        .map(|of| {
+            let (places, strongest) = hear(of);
+            Heard { source: of.0, found: &of.1, places, strongest }
         })
         .collect();
     let catalogue = run.ask.mem.catalogue();
     for (place, scored) in chosen.iter_mut().enumerate() {
         let via = |source: Source| -> Vec<String> {
-            let Some((_, found, strongest)) = heard.iter().find(|(s, ..)| *s == source) else { return Vec::new() };
-            let of_this = strongest.iter().filter(|(at, _)| *at == place).flat_map(|(_, voices)| voices);
-            let voices = of_this.filter(|(voice, _)| *voice > 0.0);
-            voices.filter_map(|(_, speaker)| found.through.name(*speaker, &catalogue)).collect()
+            let Some(heard) = heard.iter().find(|h| h.source == source) else { return Vec::new() };
+            let Ok(at) = heard.places.binary_search(&place) else { return Vec::new() };
+            let voices = heard.strongest[at].iter().filter(|(voice, _)| *voice > 0.0);
+            voices.filter_map(|(_, speaker)| heard.found.through.name(*speaker, &catalogue)).collect()
         };
         scored.reasons = scale.reasons(&scored.candidate, via, run.query.explain);
     }
