@@ -112,7 +112,7 @@ impl Through {
             last.extend_from_slice(items);
             let most = items.iter().max().map_or(0, |most| *most as usize + 1);
             places.resize(most.max(places.len()), 0);
-            for (item, place) in items.iter().zip(1..) {
+            for (item, place) in items.iter().zip(1..=u8::MAX) {
                 places[*item as usize] = place;
             }
             // What is quieter than the last that is named of every item need not be listened to.
