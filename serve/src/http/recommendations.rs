@@ -63,7 +63,7 @@ pub async fn for_user(
     let query = Query { parts, ..query(&app, &uri)? };
     let given = app.recommender().respond(&tenant, &user, &query, arrived.at).await.map_err(bad_token)?;
     Ok(match given {
-        Given::Bytes(bytes) => json(bytes),
+        Given::Bytes(bytes) => kept(bytes),
         Given::Answer(answer) => written(&answer),
     })
 }
@@ -75,17 +75,20 @@ fn written(answer: &Answer) -> Response {
         tracing::error!("an answer cannot be written: {e}");
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    let mut response = Response::new(Body::from(bytes));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    json(Body::from(bytes))
 }
 
 /// An answer that was kept: it is the same until something changes, so it has a tag.
-fn json(bytes: Bytes) -> Response {
+fn kept(bytes: Bytes) -> Response {
     let tag = tag(&bytes);
-    let mut response = Response::new(Body::from(bytes));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = json(Body::from(bytes));
     response.headers_mut().insert(header::ETAG, tag);
+    response
+}
+
+fn json(body: Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

@@ -24,16 +24,13 @@ struct Heard<'a> {
 /// Tells the reasons of what was chosen.
 pub(super) fn tell(run: &Run<'_>, chosen: &mut [Scored], scale: &Scale, found: &[(Source, Found)]) {
     // Of each source only the items that it named: whom it did not, nobody speaks for.
-    let hear = |(source, found): &'_ (Source, Found)| {
-        let named = chosen.iter().enumerate().filter(|(_, s)| s.candidate.named_by(*source));
-        let (places, items): (Vec<usize>, Vec<u32>) = named.map(|(place, s)| (place, s.candidate.item)).unzip();
-        (places, found.through.strongest(run.on.recency_of(*source), &items))
-    };
     let heard: Vec<Heard<'_>> = found
         .iter()
-        .map(|of| {
-            let (places, strongest) = hear(of);
-            Heard { source: of.0, found: &of.1, places, strongest }
+        .map(|(source, found)| {
+            let named = chosen.iter().enumerate().filter(|(_, s)| s.candidate.named_by(*source));
+            let (places, items): (Vec<usize>, Vec<u32>) = named.map(|(place, s)| (place, s.candidate.item)).unzip();
+            let strongest = found.through.strongest(run.on.recency_of(*source), &items);
+            Heard { source: *source, found, places, strongest }
         })
         .collect();
     let catalogue = run.ask.mem.catalogue();
