@@ -65,6 +65,15 @@ impl<K: Hash + Eq, V: Clone> Kept<K, V> {
         shard.old.remove(key);
     }
 
+    /// Removes all that are so: looks at every one.
+    pub fn forget(&self, is: impl Fn(&K) -> bool) {
+        for shard in &self.shards {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            shard.young.retain(|key, _| !is(key));
+            shard.old.retain(|key, _| !is(key));
+        }
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.shards.iter().map(|s| s.read().unwrap_or_else(PoisonError::into_inner)).map(|s| s.young.len() + s.old.len()).sum()
@@ -87,5 +96,8 @@ mod tests {
         assert_eq!(kept.get(&5), None);
         kept.remove(&19_999);
         assert_eq!(kept.get(&19_999), None);
+        assert!(kept.get(&19_998).is_some() && kept.get(&19_997).is_some());
+        kept.forget(|n| n % 2 == 0);
+        assert!(kept.get(&19_998).is_none() && kept.get(&19_997).is_some());
     }
 }

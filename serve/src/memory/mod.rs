@@ -103,7 +103,7 @@ impl Changes for Memory {
 
     fn erased(&self, tenant: &Tenant, users: &[UserId]) {
         if let Some(known) = self.known(tenant) {
-            known.forget_users(users);
+            known.forget_erased(users);
             known.forget_searches();
         }
     }

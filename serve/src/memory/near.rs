@@ -7,7 +7,7 @@ use nearcast_domain::{UserId, Vector};
 use tokio::time::Instant;
 
 use super::tenant::Own;
-use crate::recommend::{tally::Proposed, through::Through};
+use crate::recommend::{sources::Found, through::Through};
 
 /// Whose search, and for what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -16,6 +16,15 @@ pub enum NearKey {
     Users(UserId),
     /// Items near a user, of a category where one is asked for.
     Items(UserId, Option<Arc<str>>),
+}
+
+impl NearKey {
+    /// Whose.
+    pub fn user(&self) -> &UserId {
+        match self {
+            Self::Users(user) | Self::Items(user, _) => user,
+        }
+    }
 }
 
 /// What a search was made with.
@@ -51,9 +60,7 @@ pub struct Followed {
     pub own: Arc<[Own]>,
     /// Of the artefact.
     pub version: u64,
-    /// As they were proposed.
-    pub proposals: Arc<[Proposed]>,
-    /// Through whom: what was taken down of it.
+    /// What was proposed, through whom: as it was taken down.
     pub through: Through,
 }
 
@@ -61,6 +68,26 @@ impl Followed {
     /// Whether nothing changed.
     pub fn holds(&self, own: &Arc<[Own]>, version: u64) -> bool {
         Arc::ptr_eq(&self.own, own) && self.version == version
+    }
+
+    /// What was proposed then.
+    pub fn found(self) -> Found {
+        let proposals = match &self.through {
+            Through::Known { proposals, .. } => proposals.to_vec(),
+            // Nobody spoke.
+            _ => Vec::new(),
+        };
+        Found { proposals, through: self.through }
+    }
+
+    /// What it takes, in bytes, beside the asker's own items, which are kept elsewhere.
+    pub fn bytes(&self) -> usize {
+        match &self.through {
+            Through::Known { own, proposals, speakers } => {
+                size_of_val(&**own) + size_of_val(&**proposals) + size_of_val(&**speakers)
+            }
+            _ => 0,
+        }
     }
 }
 
@@ -80,5 +107,49 @@ fn same_own(a: &Option<Arc<[Own]>>, b: &Option<Arc<[Own]>>) -> bool {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
         (None, None) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nearcast_domain::{Tenant, candidate::Source, ports::Changes};
+
+    use super::*;
+    use crate::{
+        config::ItemMemoryConfig,
+        memory::{Freshness, Memory},
+    };
+
+    #[test]
+    fn of_an_erased_user_nothing_is_kept() {
+        let memory = Memory::new(Freshness::Exclusive, &ItemMemoryConfig::default());
+        let tenant = Tenant::default();
+        let mem = memory.tenant(&tenant);
+        let [gone, stays] = ["gone", "stays"].map(UserId::trusted);
+        let of = |user: &UserId| {
+            [
+                NearKey::Users(user.clone()),
+                NearKey::Items(user.clone(), None),
+                NearKey::Items(user.clone(), Some("pens".into())),
+            ]
+        };
+        for user in [&gone, &stays] {
+            for key in of(user) {
+                let stamp = Stamp { vector: Arc::from([1.0]), own: None, epochs: None, writes: 0, at: Instant::now() };
+                mem.keep_found(key, NearKnown { stamp, users: Arc::default(), items: Arc::default() });
+            }
+            let followed = Followed { own: Arc::default(), version: 1, through: Through::Nobody };
+            mem.keep_followed(user.clone(), Source::Learned, followed);
+            mem.keep_profile(user.clone(), None, None);
+        }
+        let kept = |user: &UserId| {
+            let near = of(user).iter().filter(|key| mem.found(key).is_some()).count();
+            let profile = mem.profile(user, None, Duration::MAX).is_some();
+            (near, mem.followed(user, Source::Learned).is_some(), profile)
+        };
+        memory.erased(&tenant, std::slice::from_ref(&gone));
+        assert_eq!((kept(&gone), kept(&stays)), ((0, false, false), (3, true, true)));
     }
 }

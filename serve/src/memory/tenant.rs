@@ -289,14 +289,22 @@ impl TenantMemory {
 
     /// Keeps what was proposed.
     pub fn keep_followed(&self, user: UserId, source: Source, followed: Followed) {
-        // Of each a score, and the voices that are named.
-        let weight = 2 * ENTRY + 2 * NEAR * followed.proposals.len();
+        let weight = 2 * ENTRY + followed.bytes();
         self.followed.put((user, source), followed, weight, || true);
     }
 
     pub(super) fn forget_users(&self, users: &[UserId]) {
         self.marks.users.fetch_add(1, Ordering::SeqCst);
         users.iter().for_each(|u| self.users.remove(u));
+    }
+
+    /// Forgets all that is kept of users who were erased. What a request that is under way still puts there is judged stale by its marks,
+    /// and goes when its time comes.
+    pub(super) fn forget_erased(&self, users: &[UserId]) {
+        self.forget_users(users);
+        self.near.forget(|key| users.contains(key.user()));
+        self.followed.forget(|(user, _)| users.contains(user));
+        self.profiles.forget(|user| users.contains(user));
     }
 
     pub(super) fn forget_searches(&self) {

@@ -8,7 +8,7 @@ use super::{
     blend::{Scale, Scored},
     pipeline::Run,
     sources::Found,
-    through::Strongest,
+    through::Speakers,
 };
 
 /// Whom a source heard for the chosen items that it named.
@@ -18,7 +18,7 @@ struct Heard<'a> {
     /// Places among the chosen,
     places: Vec<usize>,
     /// and who was heard for each.
-    strongest: Vec<Strongest>,
+    speakers: Vec<Speakers>,
 }
 
 /// Tells the reasons of what was chosen.
@@ -29,8 +29,8 @@ pub(super) fn tell(run: &Run<'_>, chosen: &mut [Scored], scale: &Scale, found: &
         .map(|(source, found)| {
             let named = chosen.iter().enumerate().filter(|(_, s)| s.candidate.named_by(*source));
             let (places, items): (Vec<usize>, Vec<u32>) = named.map(|(place, s)| (place, s.candidate.item)).unzip();
-            let strongest = found.through.strongest(run.on.recency_of(*source), &items);
-            Heard { source: *source, found, places, strongest }
+            let speakers = found.through.speakers(run.on.recency_of(*source), &items);
+            Heard { source: *source, found, places, speakers }
         })
         .collect();
     let catalogue = run.ask.mem.catalogue();
@@ -38,8 +38,7 @@ pub(super) fn tell(run: &Run<'_>, chosen: &mut [Scored], scale: &Scale, found: &
         let via = |source: Source| -> Vec<String> {
             let Some(heard) = heard.iter().find(|h| h.source == source) else { return Vec::new() };
             let Ok(at) = heard.places.binary_search(&place) else { return Vec::new() };
-            let voices = heard.strongest[at].iter().filter(|(voice, _)| *voice > 0.0);
-            voices.filter_map(|(_, speaker)| heard.found.through.name(*speaker, &catalogue)).collect()
+            heard.speakers[at].iter().filter_map(|speaker| heard.found.through.name(*speaker, &catalogue)).collect()
         };
         scored.reasons = scale.reasons(&scored.candidate, via, run.query.explain);
     }

@@ -6,7 +6,10 @@ use std::{cell::RefCell, sync::Arc};
 
 use nearcast_domain::UserId;
 
-use super::{formulas::VIA, tally::heard};
+use super::{
+    formulas::VIA,
+    tally::{Proposed, heard},
+};
 use crate::memory::{Catalogue, Edges, Next};
 
 /// Whom a source's proposals came through.
@@ -24,12 +27,14 @@ pub enum Through {
         /// What is quieter than this is not heard, nor is what comes after it in its list: lists are strongest first.
         least: f32,
     },
-    /// The asker's own items, whose strongest voices were taken down before.
+    /// The asker's own items: who of them spoke loudest was taken down before.
     Known {
         /// Their numbers.
         own: Arc<[u32]>,
-        /// By number of an item.
-        heard: Arc<[(u32, Strongest)]>,
+        /// What was proposed, by number of an item,
+        proposals: Arc<[Proposed]>,
+        /// and who spoke for it, in the same order.
+        speakers: Arc<[Speakers]>,
     },
     /// Near users: each with how far they stand out, and their edges in the same order.
     Users {
@@ -46,8 +51,14 @@ pub enum Through {
 /// without them on MovieLens and Amazon office: 0.1716 and 0.1713, 0.1197 and 0.1199; at 0.05 in `learned` alone 0.1700 on MovieLens.
 const FAINT: f32 = 0.02;
 
-/// The strongest voices for an item, each with the place in the source's list of who spoke; 0 where there are no more.
-pub type Strongest = [(f32, u32); VIA];
+/// Who spoke loudest for an item, the loudest first: places in the source's list; [`NOBODY`] where there are no more.
+pub type Speakers = [u16; VIA];
+
+/// No place.
+pub const NOBODY: u16 = u16::MAX;
+
+/// The strongest voices for an item while they are looked for, each with who speaks; 0 where there are no more.
+type Strongest = [(f32, u32); VIA];
 
 thread_local! {
     /// By number of an item: its place among those that are asked for, from 1. And who was asked for last: the next question clears it.
@@ -95,16 +106,25 @@ impl Through {
         }
     }
 
-    /// The strongest voices for these items, in the order given; none beyond the first 255.
-    pub fn strongest(&self, recency: &[f32], items: &[u32]) -> Vec<Strongest> {
-        let mut found = vec![Strongest::default(); items.len()];
-        if let Self::Known { heard, .. } = self {
-            for (found, item) in found.iter_mut().zip(items) {
-                *found = heard.binary_search_by_key(item, |(i, _)| *i).map(|at| heard[at].1).unwrap_or_default();
+    /// Who spoke loudest for these items, in the order given; nobody beyond the first 255.
+    pub fn speakers(&self, recency: &[f32], items: &[u32]) -> Vec<Speakers> {
+        match self {
+            Self::Nobody => vec![[NOBODY; VIA]; items.len()],
+            Self::Known { proposals, speakers, .. } => {
+                let of = |item: &u32| proposals.binary_search_by_key(item, |p| p.item).map_or([NOBODY; VIA], |at| speakers[at]);
+                items.iter().map(of).collect()
             }
-            return found;
+            Self::Items { .. } | Self::Users { .. } => {
+                let place =
+                    |(voice, place): (f32, u32)| if voice > 0.0 { u16::try_from(place).unwrap_or(NOBODY) } else { NOBODY };
+                self.strongest(recency, items).into_iter().map(|s| s.map(place)).collect()
+            }
         }
-        if matches!(self, Self::Nobody) || items.is_empty() {
+    }
+
+    fn strongest(&self, recency: &[f32], items: &[u32]) -> Vec<Strongest> {
+        let mut found = vec![Strongest::default(); items.len()];
+        if items.is_empty() {
             return found;
         }
         PLACES.with_borrow_mut(|(places, last)| {
@@ -138,22 +158,24 @@ impl Through {
         found
     }
 
-    /// The same with the strongest voices for these items taken down, and all others left out.
-    pub fn taken_down(&self, recency: &[f32], items: impl Iterator<Item = u32>) -> Self {
+    /// The same with who spoke loudest for what was proposed taken down, and all other voices left out. Brings the proposals in the order
+    /// of their items.
+    pub fn taken_down(&self, recency: &[f32], proposals: &mut [Proposed]) -> Self {
         let Self::Items { own, .. } = self else { return Self::Nobody };
-        let mut items: Vec<u32> = items.collect();
-        items.sort_unstable();
-        let portions = items.chunks(usize::from(u8::MAX)).flat_map(|some| self.strongest(recency, some));
-        Self::Known { heard: items.iter().copied().zip(portions).collect(), own: own.iter().map(|(i, ..)| *i).collect() }
+        proposals.sort_unstable_by_key(|p| p.item);
+        let items: Vec<u32> = proposals.iter().map(|p| p.item).collect();
+        let speakers = items.chunks(usize::from(u8::MAX)).flat_map(|some| self.speakers(recency, some)).collect();
+        Self::Known { own: own.iter().map(|(i, ..)| *i).collect(), proposals: (&*proposals).into(), speakers }
     }
 
     /// The name of who stands at a place.
-    pub fn name(&self, place: u32, catalogue: &Catalogue) -> Option<String> {
+    pub fn name(&self, place: u16, catalogue: &Catalogue) -> Option<String> {
+        let place = usize::from(place);
         match self {
             Self::Nobody => None,
-            Self::Items { own, .. } => own.get(place as usize).map(|(i, ..)| catalogue.id(*i).as_str().to_owned()),
-            Self::Known { own, .. } => own.get(place as usize).map(|i| catalogue.id(*i).as_str().to_owned()),
-            Self::Users { near, .. } => near.get(place as usize).map(|(u, _)| u.as_str().to_owned()),
+            Self::Items { own, .. } => own.get(place).map(|(i, ..)| catalogue.id(*i).as_str().to_owned()),
+            Self::Known { own, .. } => own.get(place).map(|i| catalogue.id(*i).as_str().to_owned()),
+            Self::Users { near, .. } => near.get(place).map(|(u, _)| u.as_str().to_owned()),
         }
     }
 }
@@ -179,7 +201,9 @@ mod tests {
         let heard = through.strongest(&[], &[3, 1]);
         assert_eq!(heard, [[(0.0, 0); VIA], [(0.4, 1), (0.4, 4), (0.3, 2)]]);
         assert_eq!(through.strongest(&[], &[1])[0], heard[1], "one question leaves nothing for the next");
-        let known = through.taken_down(&[], [3, 1].into_iter());
-        assert_eq!(known.strongest(&[], &[3, 1, 9]), [heard[0], heard[1], Strongest::default()]);
+        let told = [[NOBODY; VIA], [1, 4, 2]];
+        assert_eq!(through.speakers(&[], &[3, 1]), told);
+        let known = through.taken_down(&[], &mut [3, 1].map(|item| Proposed { item, score: 1.0 }));
+        assert_eq!(known.speakers(&[], &[3, 1, 9]), [told[0], told[1], [NOBODY; VIA]]);
     }
 }

@@ -223,13 +223,11 @@ impl<'a> Ask<'a> {
             return self.following(source, own(), usize::MAX);
         };
         if let Some(known) = self.mem.followed(user, source).filter(|f| f.holds(all, version)) {
-            return Found { proposals: known.proposals.to_vec(), through: known.through };
+            return known.found();
         }
-        let Found { proposals, through } = self.following(source, own(), usize::MAX);
-        let through = through.taken_down(self.on.recency_of(source), proposals.iter().map(|p| p.item));
-        let kept =
-            memory::Followed { own: all.clone(), version, proposals: proposals.as_slice().into(), through: through.clone() };
-        self.mem.keep_followed(user.clone(), source, kept);
+        let Found { mut proposals, through } = self.following(source, own(), usize::MAX);
+        let through = through.taken_down(self.on.recency_of(source), &mut proposals);
+        self.mem.keep_followed(user.clone(), source, memory::Followed { own: all.clone(), version, through: through.clone() });
         Found { proposals, through }
     }
 
