@@ -53,12 +53,17 @@ impl Pressure {
     /// Whether a request is let in while so many connections are open: evenly, as many as the share allows. Few connections bring no more
     /// than can be answered, whatever else keeps the CPU busy.
     pub fn lets_in(&self, connections: usize) -> bool {
-        let share = self.share.load(Relaxed);
-        if share >= ALL || connections <= FEW {
+        if !self.is_too_much(connections) {
             return true;
         }
+        let share = self.share.load(Relaxed);
         let before = self.credit.fetch_add(share, Relaxed);
         before / ALL != before.wrapping_add(share) / ALL
+    }
+
+    /// Whether so many connections bring more than is let in.
+    pub fn is_too_much(&self, connections: usize) -> bool {
+        connections > FEW && self.share.load(Relaxed) < ALL
     }
 
     /// A request ended.

@@ -3,6 +3,8 @@
 //! HTTP/1.1 only; TLS where it is configured.
 
 use std::{
+    cell::Cell,
+    convert::Infallible,
     io,
     net::IpAddr,
     pin::pin,
@@ -13,8 +15,8 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::Request};
-use futures_util::future::{Either, Ready, ready};
+use axum::{Router, http::Request, response::Response};
+use futures_util::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -29,7 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     arrival::Arrived,
-    gate::{Gate, Pass},
+    gate::{Gate, HOLD, Pass},
     tls::Tls,
 };
 use crate::config::Limits;
@@ -174,9 +176,9 @@ impl Door {
     fn take(&self, stream: TcpStream, peer: IpAddr) {
         // Small answers must not wait for more to come; where it cannot be set, they do.
         let _ = stream.set_nodelay(true);
-        let (closing, asked) = (self.closing.clone(), Arc::default());
+        let (closing, asked, told) = (self.closing.clone(), Arc::default(), Cell::default());
         let inner = TowerToHyperService::new(self.router.clone());
-        let service = Arriving { inner, gate: self.gate.clone(), peer, closing, asked };
+        let service = Arriving { inner, gate: self.gate.clone(), peer, closing, asked, told };
         let (limits, tls) = (self.limits, self.tls.as_ref().map(|t| t.acceptor()));
         let (ending, cut) = (self.ending.clone(), self.cut.clone());
         let open = Open::new();
@@ -209,21 +211,38 @@ struct Arriving {
     closing: Arc<AtomicBool>,
     /// Whether there was a request on the connection.
     asked: Arc<AtomicBool>,
+    /// Until when it was told not to ask again.
+    told: Cell<Option<Instant>>,
 }
+
+type Answering = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+type Answered = Result<Response, Infallible>;
+/// An answer that is there, or one that is held back.
+type Refusal = Either<Ready<Answered>, BoxFuture<'static, Answered>>;
 
 impl Service<Request<Incoming>> for Arriving {
     type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
     type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
-    type Future =
-        Either<Ready<Result<Self::Response, Self::Error>>, <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future>;
+    type Future = Either<Refusal, Answering>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let closing = self.closing.load(Ordering::Relaxed);
         self.asked.store(true, Ordering::Relaxed);
         let mut arrived = Arrived { at: Instant::now(), peer: Some(self.peer), closing, let_in: false };
         if let Some(gate) = &self.gate {
-            match gate.pass(request.uri().path(), request.method(), request.headers(), &arrived) {
-                Pass::Refused(response) => return Either::Left(ready(Ok(response))),
+            match gate.pass(request.uri().path(), request.method(), request.headers(), &arrived, self.told.get()) {
+                Pass::Refused(refused) => {
+                    self.told.set(Some(arrived.at + HOLD));
+                    return Either::Left(Either::Left(ready(Ok(gate.refuse(refused)))));
+                }
+                Pass::Insisted(refused) => {
+                    let (gate, until) = (gate.clone(), self.told.take());
+                    let held = async move {
+                        sleep_until(until.unwrap_or(arrived.at)).await;
+                        Ok(gate.refuse(refused))
+                    };
+                    return Either::Left(Either::Right(held.boxed()));
+                }
                 Pass::Allowed => arrived.let_in = true,
                 Pass::Unasked => {}
             }
