@@ -2,7 +2,7 @@
 //!
 //! What a caller says of itself is believed only when it comes through a proxy that is trusted.
 
-use std::{convert::Infallible, net::IpAddr};
+use std::{convert::Infallible, net::IpAddr, time::Duration};
 
 use axum::{
     extract::FromRequestParts,
@@ -12,11 +12,13 @@ use tokio::time::Instant;
 
 use crate::config::Network;
 
-/// When the head of a request was there: its budget counts from then. And who is at the other end of the connection.
+/// When a request was there: its budget counts from then. And who is at the other end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrived {
-    /// When.
+    /// When: as its head was read, less what it is known to have waited for that.
     pub at: Instant,
+    /// How long it waited until its head was read, where the kernel was asked.
+    pub waited: Option<Duration>,
     /// From where; `None` without a network.
     pub peer: Option<IpAddr>,
     /// Whether the connection is about to end, so that the answer must say so.
@@ -28,7 +30,7 @@ pub struct Arrived {
 impl Arrived {
     /// Now, through no network.
     pub fn now() -> Self {
-        Self { at: Instant::now(), peer: None, closing: false, let_in: false }
+        Self { at: Instant::now(), waited: None, peer: None, closing: false, let_in: false }
     }
 
     /// The address of whoever asked: what the proxies say, from the last to the first, as far as they are trusted.
@@ -68,7 +70,7 @@ mod tests {
             for s in said {
                 headers.append("x-forwarded-for", s.parse().unwrap());
             }
-            let arrived = Arrived { at: Instant::now(), peer: Some(peer.parse().unwrap()), closing: false, let_in: false };
+            let arrived = Arrived { peer: Some(peer.parse().unwrap()), ..Arrived::now() };
             arrived.caller(&trusted, &headers).unwrap().to_string()
         };
         assert_eq!(caller("1.2.3.4", &["9.9.9.9"]), "1.2.3.4", "a stranger says nothing");

@@ -91,7 +91,9 @@ pub async fn envelope(State(app): State<Arc<App>>, matched: Option<MatchedPath>,
         match always {
             true => caught(next.run(request)).await,
             false => match app.in_flight.try_acquire() {
-                Ok(_permit) if arrived.let_in || app.pressure.lets_in(open_connections()) => caught(next.run(request)).await,
+                Ok(_permit) if arrived.let_in || app.pressure.lets_in(open_connections(), arrived.waited) => {
+                    caught(next.run(request)).await
+                }
                 _ => Problem::later(TOO_MANY, 1).into_response(),
             },
         }

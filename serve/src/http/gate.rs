@@ -5,8 +5,8 @@
 //! only where nobody wants more of them than figures and a line in the log: traces and CORS are for the envelope.
 //!
 //! A refusal says when to ask again, and the first one comes at once. Whoever asks again on the same connection before that, while there
-//! is still too much, is heard only after a while ([`HOLD`]) and refused then: refusing takes a tenth of what answering takes, so those who
-//! insist would take the time of those who can be answered.
+//! is still too much, is heard only after a while and refused then: refusing takes a tenth of what answering takes, so those who insist would
+//! take the time of those who can be answered. The more connections there are, the longer the while.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -34,13 +34,19 @@ const WEIGHED: &str = "/recommendations/";
 /// which is this route in figures and in the log.
 const ROUTE: &str = "/recommendations/{user}";
 
-/// How long a connection that was refused is not heard again. Less than the second that it is told: one connection may carry the requests
-/// of many.
-pub(super) const HOLD: Duration = Duration::from_millis(250);
+/// How long a connection that was refused is not heard again, at least: less than the second that it is told, as one connection may carry
+/// the requests of many. And at most.
+const HOLD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// The same for each open connection and core. A refusal takes some 14 µs, and each connection is refused twice in such a while: together
+/// they take a tenth of the cores.
+const EACH: Duration = Duration::from_micros(280);
 
 /// See the module.
 #[derive(Clone)]
-pub struct Gate(Arc<App>);
+pub struct Gate {
+    app: Arc<App>,
+    cores: u32,
+}
 
 /// What the gate says.
 pub(super) enum Pass {
@@ -56,6 +62,8 @@ pub(super) enum Pass {
 
 /// Who is turned away.
 pub(super) struct Refused {
+    /// How long its connection is not heard again.
+    pub(super) hold: Duration,
     id: HeaderValue,
     method: &'static str,
     arrived: Arrived,
@@ -63,7 +71,8 @@ pub(super) struct Refused {
 
 impl Gate {
     pub(super) fn new(app: Arc<App>) -> Self {
-        Self(app)
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        Self { app, cores }
     }
 
     /// Whether a request may come in; `told`: until when its connection was told not to ask.
@@ -75,22 +84,23 @@ impl Gate {
         arrived: &Arrived,
         told: Option<Instant>,
     ) -> Pass {
-        let app = &*self.0;
+        let app = &*self.app;
         if !path.starts_with(WEIGHED) || app.cors.is_some() || app.traces.is_some() {
             return Pass::Unasked;
         }
-        let refused = || Refused { id: request_id(headers), method: method_label(method), arrived: *arrived };
         let connections = open_connections();
+        let hold = hold(connections, self.cores);
+        let refused = || Refused { hold, id: request_id(headers), method: method_label(method), arrived: *arrived };
         if told.is_some_and(|until| arrived.at < until) && app.pressure.is_too_much(connections) {
             return Pass::Insisted(refused());
         }
-        if app.pressure.lets_in(connections) { Pass::Allowed } else { Pass::Refused(refused()) }
+        if app.pressure.lets_in(connections, arrived.waited) { Pass::Allowed } else { Pass::Refused(refused()) }
     }
 
     /// The answer to one that is turned away, now.
     pub(super) fn refuse(&self, refused: Refused) -> Response {
-        let app = &*self.0;
-        let Refused { id, method, arrived } = refused;
+        let app = &*self.app;
+        let Refused { hold, id, method, arrived } = refused;
         let (status, took) = (StatusCode::SERVICE_UNAVAILABLE, arrived.at.elapsed());
         if app.lines.wanted(status.as_u16(), took) {
             let ms = took.as_secs_f64() * 1e3;
@@ -110,7 +120,7 @@ impl Gate {
         let told = response.headers_mut();
         told.reserve(6);
         told.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        told.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        told.insert(header::RETRY_AFTER, seconds(hold));
         told.insert(header::CACHE_CONTROL, NOT_KEPT);
         told.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         told.insert(REQUEST_ID, id);
@@ -121,9 +131,34 @@ impl Gate {
     }
 }
 
+/// How long a connection that was refused is not heard again, where so many are open.
+fn hold(connections: usize, cores: u32) -> Duration {
+    EACH.saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX)).div_f64(f64::from(cores.max(1))).clamp(HOLD.0, HOLD.1)
+}
+
+/// Whole seconds in which that is over.
+fn seconds(hold: Duration) -> HeaderValue {
+    const SECONDS: [&str; 5] = ["1", "2", "3", "4", "5"];
+    HeaderValue::from_static(SECONDS[(hold.as_millis().div_ceil(1_000) as usize).clamp(1, SECONDS.len()) - 1])
+}
+
 /// The words of a refusal, put together once.
 fn refusal() -> Bytes {
     static WORDS: OnceLock<Bytes> = OnceLock::new();
     // Our own words: writing them cannot fail.
     WORDS.get_or_init(|| serde_json::to_vec(&Problem::later(TOO_MANY, 1)).unwrap_or_default().into()).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_insist_the_longer_they_wait() {
+        let told = |connections, cores| (hold(connections, cores).as_millis(), seconds(hold(connections, cores)));
+        assert_eq!(told(65, 2), (250, HeaderValue::from_static("1")));
+        assert_eq!(told(10_000, 2), (1_400, HeaderValue::from_static("2")));
+        assert_eq!(told(10_000, 1), (2_800, HeaderValue::from_static("3")));
+        assert_eq!(told(usize::MAX, 0), (5_000, HeaderValue::from_static("5")));
+    }
 }

@@ -26,6 +26,7 @@ mod status;
 mod tls;
 mod turn;
 mod users;
+mod waited;
 mod watch;
 mod why_not;
 

@@ -1,11 +1,13 @@
 //! Turning requests away when there are more than can be answered in time.
 //!
-//! Measures how long requests wait for the CPU before anyone could know of them: how late the runtime's threads come to a task that is
-//! due, and how long what is ready to run will take at the pace at which requests end just now. While it is too long, only a share of the requests is let in; the share falls quickly and rises slowly. Turning
-//! away costs next to nothing, so what is let in is answered in time.
+//! Where the kernel tells how long a request has lain there ([`super::waited`]), that decides: one that waited too long is turned away, so
+//! that nobody waits longer for those before him. Elsewhere, and should that not be enough, it is measured how long requests wait for the
+//! CPU: how late the runtime's threads come to a task that is due, and how long what is ready to run will take at the pace at which requests
+//! end just now. While it is too long, only a share of the requests is let in; the share falls quickly and rises slowly. Turning away costs
+//! little, so what is let in is answered in time.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -16,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// So few connections are never too many.
-const FEW: usize = 64;
+pub(super) const FEW: usize = 64;
 /// All requests.
 const ALL: u32 = 1 << 16;
 /// At least this share is let in, whatever is measured.
@@ -27,6 +29,10 @@ const EVERY: Duration = Duration::from_millis(5);
 /// neighbour.
 const TOO_LATE: Duration = Duration::from_millis(40);
 const IN_A_ROW: u32 = 5;
+/// The same where requests that waited too long are turned away one by one.
+const MUCH_TOO_LATE: Duration = Duration::from_millis(200);
+/// After one was turned away it is too much for so long.
+const STILL: Duration = Duration::from_millis(100);
 
 /// So many tasks wait at each thread, about, where some wait at none: the runtime keeps more in common.
 const AT_EACH_THREAD: usize = 128;
@@ -41,29 +47,58 @@ pub struct Pressure {
     share: AtomicU32,
     credit: AtomicU32,
     late: AtomicU32,
+    /// Whether the kernel ever told that a request waited.
+    told: AtomicBool,
+    begun: Instant,
+    /// In milliseconds since then, from 1: when one was turned away because it had waited.
+    refused: AtomicU64,
 }
 
 impl Default for Pressure {
     fn default() -> Self {
-        Self { ended: AtomicU64::new(0), share: AtomicU32::new(ALL), credit: AtomicU32::new(0), late: AtomicU32::new(0) }
+        Self {
+            ended: AtomicU64::new(0),
+            share: AtomicU32::new(ALL),
+            credit: AtomicU32::new(0),
+            late: AtomicU32::new(0),
+            told: AtomicBool::new(false),
+            begun: Instant::now(),
+            refused: AtomicU64::new(0),
+        }
     }
 }
 
 impl Pressure {
-    /// Whether a request is let in while so many connections are open: evenly, as many as the share allows. Few connections bring no more
-    /// than can be answered, whatever else keeps the CPU busy.
-    pub fn lets_in(&self, connections: usize) -> bool {
-        if !self.is_too_much(connections) {
+    /// Whether a request is let in that `waited` so long, as far as that is known, while so many connections are open: evenly, as many as the
+    /// share allows. Few connections bring no more than can be answered, whatever else keeps the CPU busy.
+    pub fn lets_in(&self, connections: usize, waited: Option<Duration>) -> bool {
+        if connections <= FEW {
             return true;
         }
+        if let Some(waited) = waited.filter(|w| !w.is_zero()) {
+            self.told.store(true, Relaxed);
+            if waited > TOO_LATE {
+                self.refused.store(self.now(), Relaxed);
+                return false;
+            }
+        }
         let share = self.share.load(Relaxed);
+        if share >= ALL {
+            return true;
+        }
         let before = self.credit.fetch_add(share, Relaxed);
         before / ALL != before.wrapping_add(share) / ALL
     }
 
     /// Whether so many connections bring more than is let in.
     pub fn is_too_much(&self, connections: usize) -> bool {
-        connections > FEW && self.share.load(Relaxed) < ALL
+        let refused = self.refused.load(Relaxed);
+        let lately = refused > 0 && self.now().saturating_sub(refused) < STILL.as_millis() as u64;
+        connections > FEW && (lately || self.share.load(Relaxed) < ALL)
+    }
+
+    fn now(&self) -> u64 {
+        1 + self.begun.elapsed().as_millis() as u64
     }
 
     /// A request ended.
@@ -79,7 +114,8 @@ impl Pressure {
     /// Takes down how late the threads were.
     fn observe(&self, late: Duration) {
         let share = self.share.load(Relaxed);
-        let in_a_row = if late > TOO_LATE { self.late.load(Relaxed).saturating_add(1) } else { 0 };
+        let too_late = if self.told.load(Relaxed) { MUCH_TOO_LATE } else { TOO_LATE };
+        let in_a_row = if late > too_late { self.late.load(Relaxed).saturating_add(1) } else { 0 };
         self.late.store(in_a_row, Relaxed);
         let next = match in_a_row {
             0 => (share + ALL / 64).min(ALL),
@@ -132,7 +168,7 @@ mod tests {
     #[test]
     fn the_share_follows_and_is_kept() {
         let p = Pressure::default();
-        assert!((0..1_000).all(|_| p.lets_in(1_000)));
+        assert!((0..1_000).all(|_| p.lets_in(1_000, None)));
         for _ in 1..IN_A_ROW {
             p.observe(Duration::from_millis(60));
         }
@@ -142,16 +178,35 @@ mod tests {
         }
         let share = p.share();
         assert!((0.3..0.6).contains(&share), "{share}");
-        assert!((0..1_000).all(|_| p.lets_in(FEW)));
-        let let_in = (0..10_000).filter(|_| p.lets_in(1_000)).count();
+        assert!((0..1_000).all(|_| p.lets_in(FEW, None)));
+        let let_in = (0..10_000).filter(|_| p.lets_in(1_000, None)).count();
         assert!((let_in as f64 - share * 10_000.0).abs() < 2.0, "{let_in} of 10,000 at {share}");
         for _ in 0..1_000 {
             p.observe(Duration::from_secs(1));
         }
-        assert!(p.share() > 0.01 && (0..1_000).any(|_| p.lets_in(1_000)), "never shut");
+        assert!(p.share() > 0.01 && (0..1_000).any(|_| p.lets_in(1_000, None)), "never shut");
         for _ in 0..70 {
             p.observe(Duration::from_millis(1));
         }
         assert_eq!(p.share(), 1.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_too_long_is_turned_away_one_by_one() {
+        let p = Pressure::default();
+        let waited = |ms| Some(Duration::from_millis(ms));
+        assert!(p.lets_in(1_000, waited(39)) && !p.is_too_much(1_000));
+        assert!(!p.lets_in(1_000, waited(41)) && p.lets_in(1_000, waited(39)), "each by itself");
+        assert!(p.lets_in(FEW, waited(41)) && p.is_too_much(1_000) && !p.is_too_much(FEW));
+        for _ in 0..100 {
+            p.observe(Duration::from_millis(60));
+        }
+        assert_eq!(p.share(), 1.0, "it is seen to already");
+        tokio::time::advance(Duration::from_millis(101)).await;
+        assert!(!p.is_too_much(1_000));
+        for _ in 0..20 {
+            p.observe(Duration::from_millis(201));
+        }
+        assert!(p.share() < 0.2, "should it not be enough");
     }
 }

@@ -31,8 +31,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     arrival::Arrived,
-    gate::{Gate, HOLD, Pass},
+    gate::{Gate, Pass},
+    pressure::FEW,
     tls::Tls,
+    waited::{Socket, since_data, socket},
 };
 use crate::config::Limits;
 
@@ -178,7 +180,7 @@ impl Door {
         let _ = stream.set_nodelay(true);
         let (closing, asked, told) = (self.closing.clone(), Arc::default(), Cell::default());
         let inner = TowerToHyperService::new(self.router.clone());
-        let service = Arriving { inner, gate: self.gate.clone(), peer, closing, asked, told };
+        let service = Arriving { inner, gate: self.gate.clone(), peer, socket: socket(&stream), closing, asked, told };
         let (limits, tls) = (self.limits, self.tls.as_ref().map(|t| t.acceptor()));
         let (ending, cut) = (self.ending.clone(), self.cut.clone());
         let open = Open::new();
@@ -208,6 +210,8 @@ struct Arriving {
     inner: TowerToHyperService<Router>,
     gate: Option<Gate>,
     peer: IpAddr,
+    /// Owned by the connection that this serves.
+    socket: Socket,
     closing: Arc<AtomicBool>,
     /// Whether there was a request on the connection.
     asked: Arc<AtomicBool>,
@@ -228,11 +232,14 @@ impl Service<Request<Incoming>> for Arriving {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let closing = self.closing.load(Ordering::Relaxed);
         self.asked.store(true, Ordering::Relaxed);
-        let mut arrived = Arrived { at: Instant::now(), peer: Some(self.peer), closing, let_in: false };
+        let waited = if open_connections() > FEW { since_data(self.socket) } else { None };
+        let now = Instant::now();
+        let at = now.checked_sub(waited.unwrap_or_default()).unwrap_or(now);
+        let mut arrived = Arrived { at, waited, peer: Some(self.peer), closing, let_in: false };
         if let Some(gate) = &self.gate {
             match gate.pass(request.uri().path(), request.method(), request.headers(), &arrived, self.told.get()) {
                 Pass::Refused(refused) => {
-                    self.told.set(Some(arrived.at + HOLD));
+                    self.told.set(Some(Instant::now() + refused.hold));
                     return Either::Left(Either::Left(ready(Ok(gate.refuse(refused)))));
                 }
                 Pass::Insisted(refused) => {
