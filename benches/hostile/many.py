@@ -157,6 +157,8 @@ def send(number, share, pool, document, told):
                     some = [rng.choice(pool) for _ in range(AT_ONCE)]
                     raw = [put_together(rng, method, made) for _, method, made in some]
                     s.sendall(b"".join(raw))
+                    if number == 0 and sent // 20_000 != (sent - AT_ONCE) // 20_000:
+                        print(f"\r{sent * PROCESSES} sent", end="", file=sys.stderr, flush=True)
                     for (path, method, _), request in zip(some, raw):
                         status, kind, body, last = answer(stream)
                         sent += 1
@@ -167,8 +169,6 @@ def send(number, share, pool, document, told):
                             raise ConnectionError("the last one")
             except (ConnectionError, TimeoutError) as e:
                 broken += not isinstance(e, ConnectionError)
-        if number == 0 and sent % 7 == 0:
-            print(f"\r{sent * PROCESSES} sent", end="", file=sys.stderr)
     told.put((seen, wrong, broken, sent))
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 
 PORT, KEYED = int(sys.argv[1]), int(sys.argv[2])
-GUESSES = int(os.environ.get("NEARCAST_HOSTILE_GUESSES", "100000"))
+GUESSES = int(os.environ.get("NEARCAST_HOSTILE_GUESSES", "1000000"))
 FAILED = []
 
 
