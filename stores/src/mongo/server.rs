@@ -36,6 +36,8 @@ pub(crate) struct Mongo {
     client: Arc<OnceCell<Client>>,
     ferret: Arc<OnceCell<bool>>,
     reads: SelectionCriteria,
+    /// Whether somebody waits for each answer.
+    requests: bool,
 }
 
 impl Mongo {
@@ -48,12 +50,13 @@ impl Mongo {
             client: Arc::default(),
             ferret: Arc::default(),
             reads: super::ReadFrom::Primary.criteria(),
+            requests: false,
         })
     }
 
     /// The same client, reading from wherever requests may read.
     pub fn for_requests(&self) -> Self {
-        Self { reads: self.config.read_from.criteria(), ..self.clone() }
+        Self { reads: self.config.read_from.criteria(), requests: true, ..self.clone() }
     }
 
     /// The database.
@@ -123,9 +126,10 @@ impl Mongo {
     }
 
     /// Whether reading a whole collection costs less than asking for so many keys one by one, where a look-up of one costs as much as
-    /// reading `documents` of them. Never where keys are found together by an index.
+    /// reading `documents` of them. Never where keys are found together by an index, and never for requests: asking how much there is
+    /// makes FerretDB go through a part of it, one asker after the other.
     pub async fn whole_costs_less(&self, collection: &str, keys: usize, documents: usize) -> StoreResult<bool> {
-        if keys < ASKED_FIRST || !self.one_by_one().await? {
+        if self.requests || keys < ASKED_FIRST || !self.one_by_one().await? {
             return Ok(false);
         }
         let database = self.database().await?;

@@ -254,7 +254,7 @@ pub(super) async fn present(mongo: &Mongo, batch: &Batch<'_>, places: &[usize]) 
 pub(super) async fn likely_present(mongo: &Mongo, batch: &Batch<'_>) -> StoreResult<HashMap<String, Present>> {
     let all: Vec<usize> = (0..batch.appends.len()).collect();
     let Some(every) = sample(mongo, batch.users.len()).await? else { return present(mongo, batch, &all).await };
-    let (few, rest): (Vec<usize>, Vec<usize>) = all.into_iter().partition(|at| batch.slots[*at].0 % every == 0);
+    let (few, rest): (Vec<usize>, Vec<usize>) = all.into_iter().partition(|at| batch.slots[*at].0.is_multiple_of(every));
     let mut found = present(mongo, batch, &few).await?;
     if !found.is_empty() {
         found.extend(present(mongo, batch, &rest).await?);
