@@ -106,7 +106,9 @@ impl Program {
         let topic = format!("{}.events", self.name);
         let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(10)).unwrap();
         let mut all = TopicPartitionList::new();
-        metadata.topics()[0].partitions().iter().for_each(|p| drop(all.add_partition(&topic, p.id())));
+        for partition in metadata.topics()[0].partitions() {
+            all.add_partition(&topic, partition.id());
+        }
         let until = Instant::now() + Duration::from_secs(600);
         let done = |list: &TopicPartitionList| -> i64 {
             let offset = |e: &TopicPartitionListElem<'_>| if let Offset::Offset(n) = e.offset() { n } else { 0 };
