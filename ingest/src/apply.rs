@@ -3,7 +3,10 @@
 //! Nothing is written but under the batch's claim, which is taken anew for every stage: a source that gives records to another worker
 //! waits for one stage at most, and the next one does not begin.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::OptionFuture;
 use nearcast_domain::{
@@ -227,6 +230,7 @@ impl Worker {
                 texts.push(text);
             }
         }
+        let begun = Instant::now();
         // In portions, so that a retry after a failure keeps what was made.
         for (places, texts) in places.chunks(EMBED_PORTION).zip(texts.chunks(EMBED_PORTION)) {
             if !batch.claim.holds() {
@@ -240,6 +244,7 @@ impl Worker {
             // At once, for whoever watches: a batch of texts takes a while.
             self.totals.send_modify(|t| t.embedded += texts.len() as u64);
         }
+        self.pace.took(texts.len(), begun.elapsed());
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod apply;
 pub mod config;
 pub mod decode;
 pub mod letters;
+mod pace;
 pub mod project;
 pub mod source;
 mod stage;

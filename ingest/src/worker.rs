@@ -32,6 +32,7 @@ use crate::{
     apply::{Applied, Backoff, Part},
     config::{IngestConfig, Rules},
     decode::{Decoded, decode_batch},
+    pace::Pace,
     project::Projector,
     totals::Totals,
 };
@@ -77,6 +78,7 @@ pub struct Worker {
     /// Held by every batch under way, and by whoever changes the lanes: a batch is written by one model from its beginning to its end.
     pub(crate) gate: tokio::sync::RwLock<()>,
     pub(crate) totals: watch::Sender<Totals>,
+    pub(crate) pace: Pace,
 }
 
 /// A model and the projector of its revision.
@@ -103,7 +105,15 @@ impl Worker {
         let projector = Arc::new(Projector::new(stores.clone(), rules.clone(), config.whole_history));
         let main = Lane { embedder: stores.embedder.clone(), projector };
         let lanes = std::sync::RwLock::new(Arc::new(Lanes { main, also: None }));
-        Self { stores, config, rules, lanes, gate: tokio::sync::RwLock::new(()), totals: watch::Sender::new(Totals::default()) }
+        Self {
+            stores,
+            config,
+            rules,
+            lanes,
+            gate: tokio::sync::RwLock::new(()),
+            totals: watch::Sender::new(Totals::default()),
+            pace: Pace::default(),
+        }
     }
 
     /// What the next batch is written with.
@@ -145,7 +155,7 @@ impl Worker {
             let mut waiting = None;
             'batches: while let Some(batch) = self.gather(&mut rx, &mut waiting).await {
                 let mut whole = Some(Done { position: batch.position.clone(), erased: erased(&batch) });
-                let mut parts = batch.split(TEXTS_AT_ONCE).into_iter().peekable();
+                let mut parts = batch.split(self.pace.texts_at_once()).into_iter().peekable();
                 while let Some(part) = parts.next() {
                     if stop.is_cancelled() {
                         // The rest of the batch is for the next run.
@@ -339,5 +349,3 @@ fn erased(batch: &Decoded) -> Vec<(Tenant, UserId)> {
 
 /// How often a commit is tried again when the worker is to stop.
 const COMMITS_AT_END: u32 = 5;
-/// How many texts go into the ledger at once: a crash costs at most so many embeddings.
-const TEXTS_AT_ONCE: usize = 512;

@@ -43,6 +43,10 @@ impl LedgerRead for Told<dyn LedgerWrite> {
         self.inner.items(tenant, items, revision).await
     }
 
+    async fn item_vectors(&self, tenant: &Tenant, items: &[ItemId], revision: &str) -> StoreResult<Vec<Option<Vector>>> {
+        self.inner.item_vectors(tenant, items, revision).await
+    }
+
     async fn engaged(&self, tenant: &Tenant, user: &UserId, items: &[ItemId]) -> StoreResult<Vec<bool>> {
         self.inner.engaged(tenant, user, items).await
     }

@@ -101,6 +101,40 @@ fn generated(seed: u64, number: usize) -> Vec<Append> {
     all
 }
 
+/// Where each look is a call of its own, a few look-ups stand for a batch that resembles a new one; what is there all the same is found
+/// when it is inserted.
+#[tokio::test]
+async fn a_large_batch_may_hold_a_few_things_that_are_there_already() {
+    let Some(own) = Own::new("few") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (mongo, sqlite) = (own.ledger().await, sqlite(&dir).await);
+    let m = Maker::new("t");
+    let version = |n: usize, text: &str, time: i64| {
+        let id = format!("i{n}");
+        with_vector(m.item(&id, Some(&format!("{text} {n}")), &["c"], |i| i.timestamp = Some(at(time))), n as u64 + time as u64)
+    };
+    let wrote = |n: usize| with_vector(m.message(&n.to_string(), &format!("u{n}"), &format!("message {n}"), None, 7), n as u64);
+    // Some in the places of those that are looked at first, some in none of them.
+    let first: Vec<Append> =
+        [5, 17, 250].iter().flat_map(|n| [version(*n, "old", 5), wrote(*n), m.view("e", &format!("f{n}"), "i5", 1)]).collect();
+    let older: Vec<Append> = [6, 18].iter().map(|n| version(*n, "newer", 9)).collect();
+    let whole: Vec<Append> = (0..300).flat_map(|n| [version(n, "text", 7), wrote(n)]).collect();
+    for batch in [&first, &older, &whole, &whole, &first] {
+        let (there, seen) = (sqlite.append(batch, R).await.unwrap(), mongo.preview(batch).await.unwrap());
+        assert_eq!(mongo.append(batch, R).await.unwrap(), there);
+        if batch.len() < 64 {
+            assert_eq!(seen, there, "what is small is looked at whole");
+        }
+        assert_eq!(mongo.digest().await.unwrap(), sqlite.digest().await.unwrap());
+    }
+    let asked: Vec<_> = (0..300).map(|n| item(&format!("i{n}"))).collect();
+    let (ours, theirs) =
+        (mongo.items(&m.0, &asked, Some(R)).await.unwrap(), sqlite.items(&m.0, &asked, Some(R)).await.unwrap());
+    assert_eq!(ours, theirs);
+    assert_eq!(mongo.item_vectors(&m.0, &asked, R).await.unwrap(), sqlite.item_vectors(&m.0, &asked, R).await.unwrap());
+    own.done().await;
+}
+
 #[tokio::test]
 async fn generated_events_give_the_digest_of_sqlite() {
     let Some(own) = Own::new("generated") else { return };

@@ -10,7 +10,7 @@ use mongodb::bson::doc;
 use nearcast_domain::{
     ErrorKind, StoreError,
     ports::{Append, LedgerRead as _, LedgerWrite as _},
-    testing::events::{Maker, with_vector},
+    testing::events::{Maker, item, vector, with_vector},
 };
 use nearcast_stores::{
     ledger::{MongoLedger, SqliteLedger},
@@ -77,6 +77,9 @@ async fn a_batch_that_was_cut_off_anywhere_is_finished_by_its_repetition() {
             for part in &before {
                 first.append(part, R).await.unwrap();
             }
+            let asked = [item("i"), item("k")];
+            let remembered = first.item_vectors(&t, &asked, R).await.unwrap();
+            assert_eq!(remembered, [Some(vector(1)), None]);
             proxy.cut_at(n, behind);
             let error = own.through(proxy.port).append(&batch, R).await;
             // Behind the last write there is nothing left to lose but its acknowledgement.
@@ -86,6 +89,8 @@ async fn a_batch_that_was_cut_off_anywhere_is_finished_by_its_repetition() {
             again.append(&batch, R).await.unwrap();
             assert_eq!(again.digest().await.unwrap(), want, "{at}");
             assert_eq!(again.counts(&t).await.unwrap(), sqlite.counts(&t).await.unwrap(), "{at}");
+            let now = first.item_vectors(&t, &asked, R).await.unwrap();
+            assert_eq!(now, [Some(vector(2)), Some(vector(3))], "{at}: what another process remembers");
             let marks = names(again.stale_users(99).await.unwrap());
             assert!(marks.is_superset(&marked), "{at}: {marks:?} {marked:?}");
             assert_eq!(own.count("erasures", doc! { "clearing": true }).await, 0, "{at}");

@@ -153,6 +153,13 @@ pub trait LedgerRead: Send + Sync {
     /// The states of these items, in the order asked; `None` for those without one. Vectors only when a revision is given.
     async fn items(&self, tenant: &Tenant, items: &[ItemId], revision: Option<&str>) -> StoreResult<Vec<Option<ItemState>>>;
 
+    /// The vectors of these items under a revision, in the order asked, for profiles: what [`Self::items`] says of them. A ledger may
+    /// remember them, as long as nobody's profile stays as it was made from one that was replaced: who engaged before a vector was
+    /// replaced is marked stale behind it, and who asks behind an engagement that came later gets the new one.
+    async fn item_vectors(&self, tenant: &Tenant, items: &[ItemId], revision: &str) -> StoreResult<Vec<Option<Vector>>> {
+        Ok(self.items(tenant, items, Some(revision)).await?.into_iter().map(|state| state?.vector).collect())
+    }
+
     /// For each of these items, whether the user ever engaged with it.
     async fn engaged(&self, tenant: &Tenant, user: &UserId, items: &[ItemId]) -> StoreResult<Vec<bool>>;
 
@@ -194,7 +201,8 @@ pub trait LedgerRead: Send + Sync {
 /// What the worker writes.
 #[async_trait]
 pub trait LedgerWrite: LedgerRead {
-    /// What would become of these events if they were appended now, one after the other. Writes nothing.
+    /// What would become of these events if they were appended now, one after the other. Writes nothing. It tells which texts are worth
+    /// embedding: where each look-up is dear, a large batch may be taken for new after a look at some of it.
     async fn preview(&self, batch: &[Append]) -> StoreResult<Vec<Appended>>;
 
     /// Takes in a batch, in order, durably and as a whole; answers in the same order. Vectors are stored under `revision`.

@@ -27,7 +27,8 @@ ferretdb_prepare() { owned_dir "$STACK/data/ferretdb"; }
 
 ferretdb_command() {
   # A pool for each database user, and only one is used here: 60 of PostgreSQL's 200 connections.
-  FERRETDB_POSTGRESQL_URL="postgres://ferretdb:$(secret postgres-ferretdb)@127.0.0.1:$(served_port postgres)/ferretdb?pool_max_conns=60"
+  # Statements are prepared while collections are small, when reading everything is best; a plan kept from then would do so for ever.
+  FERRETDB_POSTGRESQL_URL="postgres://ferretdb:$(secret postgres-ferretdb)@127.0.0.1:$(served_port postgres)/ferretdb?pool_max_conns=60&plan_cache_mode=force_custom_plan"
   export FERRETDB_POSTGRESQL_URL
   COMMAND=("$STACK/software/ferretdb-$FERRETDB_VERSION/ferretdb" "127.0.0.1:$(port ferretdb)")
 }

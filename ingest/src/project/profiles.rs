@@ -94,10 +94,9 @@ impl Projector {
         let wanted: BTreeSet<ItemId> =
             histories.iter().flat_map(|h| &h.engagements).filter(speaks).map(|e| e.item.clone()).collect();
         let wanted: Vec<ItemId> = wanted.into_iter().collect();
-        let states =
-            if wanted.is_empty() { Vec::new() } else { self.stores.ledger.items(tenant, &wanted, Some(revision)).await? };
-        let vectors: BTreeMap<ItemId, Vector> =
-            wanted.into_iter().zip(states).filter_map(|(i, s)| Some((i, s?.vector?))).collect();
+        let found =
+            if wanted.is_empty() { Vec::new() } else { self.stores.ledger.item_vectors(tenant, &wanted, revision).await? };
+        let vectors: BTreeMap<ItemId, Vector> = wanted.into_iter().zip(found).filter_map(|(i, v)| Some((i, v?))).collect();
         Ok(histories.into_iter().map(|h| self.rules.profile.profile(self.traces(h, &vectors))).collect())
     }
 

@@ -7,9 +7,10 @@ use std::{
 
 use nearcast_domain::testing::servers;
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
+    topic_partition_list::TopicPartitionListElem,
 };
 use serde_json::Value;
 
@@ -85,14 +86,49 @@ impl Program {
         producer.flush(Duration::from_secs(60)).unwrap();
     }
 
+    /// Waits until a worker is in its group.
+    pub fn joined(&self) {
+        let consumer = self.consumer(&self.name);
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let groups = consumer.client().fetch_group_list(Some(&self.name), Duration::from_secs(10));
+            if groups.is_ok_and(|g| g.groups().iter().any(|g| g.state() == "Stable" && !g.members().is_empty())) {
+                return;
+            }
+            assert!(Instant::now() < until, "no worker joins its group");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until the group has committed so many records.
+    pub fn committed(&self, number: usize) {
+        let consumer = self.consumer(&self.name);
+        let topic = format!("{}.events", self.name);
+        let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(10)).unwrap();
+        let mut all = TopicPartitionList::new();
+        for partition in metadata.topics()[0].partitions() {
+            all.add_partition(&topic, partition.id());
+        }
+        let until = Instant::now() + Duration::from_secs(600);
+        let done = |list: &TopicPartitionList| -> i64 {
+            let offset = |e: &TopicPartitionListElem<'_>| if let Offset::Offset(n) = e.offset() { n } else { 0 };
+            list.elements().iter().map(offset).sum()
+        };
+        while done(&consumer.committed_offsets(all.clone(), Duration::from_secs(10)).unwrap()) < number as i64 {
+            assert!(Instant::now() < until, "the worker does not come to an end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn consumer(&self, group: &str) -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", variable("KAFKA__BROKERS")).set("group.id", group).set("auto.offset.reset", "earliest");
+        config.create().unwrap()
+    }
+
     /// Reads the topic from its beginning by a bare consumer.
     pub fn consume(&self, number: usize) -> Duration {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", variable("KAFKA__BROKERS"))
-            .set("group.id", format!("{}-bare", self.name))
-            .set("auto.offset.reset", "earliest")
-            .create()
-            .unwrap();
+        let consumer = self.consumer(&format!("{}-bare", self.name));
         consumer.subscribe(&[&format!("{}.events", self.name)]).unwrap();
         let (mut seen, mut begun) = (0, Instant::now());
         while seen < number {
@@ -110,6 +146,16 @@ impl Program {
 
 /// A process that ends with this.
 pub struct Running(Child);
+
+impl Running {
+    /// Lets it come to its end; answers how long that took.
+    pub fn stop(mut self) -> Duration {
+        let begun = Instant::now();
+        assert!(Command::new("kill").arg(self.0.id().to_string()).status().unwrap().success());
+        assert!(self.0.wait().unwrap().success());
+        begun.elapsed()
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -23,6 +23,10 @@ impl LedgerRead for Guarded<dyn LedgerRead> {
         self.call("items", Op::Read, |p| p.items(tenant, items, revision)).await
     }
 
+    async fn item_vectors(&self, tenant: &Tenant, items: &[ItemId], revision: &str) -> StoreResult<Vec<Option<Vector>>> {
+        self.call("item_vectors", Op::Read, |p| p.item_vectors(tenant, items, revision)).await
+    }
+
     async fn engaged(&self, tenant: &Tenant, user: &UserId, items: &[ItemId]) -> StoreResult<Vec<bool>> {
         self.call("engaged", Op::Read, |p| p.engaged(tenant, user, items)).await
     }

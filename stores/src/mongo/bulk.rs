@@ -2,6 +2,7 @@
 //!
 //! Every statement states an absolute fact: a command that was given up halfway is simply sent again.
 
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use mongodb::{
     Collection,
     bson::{Bson, Document, doc},
@@ -18,6 +19,9 @@ use super::{
 /// The places of documents whose key was there already.
 type Duplicates = Vec<usize>;
 
+/// Commands of one bulk insertion that run at once: while a server waits for its disk, another's documents are read.
+const COMMANDS: usize = 4;
+
 /// Inserts documents, in commands of bounded length; answers which were there already. `size`: about how many bytes a document has.
 pub(crate) async fn inserted<T: Serialize + Send + Sync>(
     mongo: &Mongo,
@@ -25,7 +29,7 @@ pub(crate) async fn inserted<T: Serialize + Send + Sync>(
     documents: &[T],
     size: impl Fn(&T) -> usize,
 ) -> StoreResult<Duplicates> {
-    let mut duplicates = Vec::new();
+    let mut parts = Vec::new();
     let mut from = 0;
     while from < documents.len() {
         let mut bytes = 0;
@@ -35,33 +39,45 @@ pub(crate) async fn inserted<T: Serialize + Send + Sync>(
         };
         let most = documents.len().min(from + mongo.config.batch_documents);
         let number = documents[from..most].iter().take_while(fits).count().max(1);
-        let part = &documents[from..from + number];
-        let call = async { Ok(collection.insert_many(part).ordered(false).await) };
-        match mongo.call(call).await? {
-            Ok(_) => {}
-            Err(e) => match e.kind.as_ref() {
-                Driver::InsertMany(many)
-                    if many.write_concern_error.is_none()
-                        && many.write_errors.iter().flatten().all(|w| w.code == DUPLICATE_KEY) =>
-                {
-                    duplicates.extend(many.write_errors.iter().flatten().map(|w| from + w.index));
-                }
-                // A duplicate beside a real failure must not hide it.
-                Driver::InsertMany(many) => {
-                    let real = many.write_errors.iter().flatten().find(|w| w.code != DUPLICATE_KEY);
-                    return Err(match (real, &many.write_concern_error) {
-                        (Some(w), _) => mongo.refusal(w.code, w.code_name.as_deref().unwrap_or(""), &w.message),
-                        (None, Some(w)) => mongo.refusal(w.code, &w.code_name, &w.message),
-                        (None, None) => map(mongo.store(), &e),
-                    });
-                }
-                _ => return Err(map(mongo.store(), &e)),
-            },
-        }
+        parts.push((from, &documents[from..from + number]));
         from += number;
     }
+    let mut calls: Vec<BoxFuture<'_, StoreResult<Duplicates>>> = Vec::new();
+    for (from, part) in parts {
+        calls.push(insert(mongo, collection, from, part).boxed());
+    }
+    let running = stream::iter(calls).buffer_unordered(mongo.config.concurrency.min(COMMANDS));
+    let mut duplicates = running.try_collect::<Vec<_>>().await?.concat();
     duplicates.sort_unstable();
     Ok(duplicates)
+}
+
+/// One command; the places of what it answers begin with `from`.
+async fn insert<T: Serialize + Send + Sync>(
+    mongo: &Mongo,
+    collection: &Collection<T>,
+    from: usize,
+    part: &[T],
+) -> StoreResult<Duplicates> {
+    let call = async { Ok(collection.insert_many(part).ordered(false).await) };
+    let Err(e) = mongo.call(call).await? else { return Ok(Vec::new()) };
+    match e.kind.as_ref() {
+        Driver::InsertMany(many)
+            if many.write_concern_error.is_none() && many.write_errors.iter().flatten().all(|w| w.code == DUPLICATE_KEY) =>
+        {
+            Ok(many.write_errors.iter().flatten().map(|w| from + w.index).collect())
+        }
+        // A duplicate beside a real failure must not hide it.
+        Driver::InsertMany(many) => {
+            let real = many.write_errors.iter().flatten().find(|w| w.code != DUPLICATE_KEY);
+            Err(match (real, &many.write_concern_error) {
+                (Some(w), _) => mongo.refusal(w.code, w.code_name.as_deref().unwrap_or(""), &w.message),
+                (None, Some(w)) => mongo.refusal(w.code, &w.code_name, &w.message),
+                (None, None) => map(mongo.store(), &e),
+            })
+        }
+        _ => Err(map(mongo.store(), &e)),
+    }
 }
 
 impl Mongo {

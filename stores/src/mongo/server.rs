@@ -22,6 +22,9 @@ const OLDEST_WIRE: i64 = 17;
 /// `$in` reads every document through FerretDB, which costs as much as about so many of the former.
 const SINGLE_LOOK_UPS: usize = 1_000;
 
+/// On FerretDB asking how many documents a collection has costs about as much as so many look-ups.
+const ASKED_FIRST: usize = 64;
+
 /// Documents in one answer of a read, at most: few questions need a second call then.
 pub(crate) const BATCH: u32 = 4_096;
 
@@ -33,6 +36,8 @@ pub(crate) struct Mongo {
     client: Arc<OnceCell<Client>>,
     ferret: Arc<OnceCell<bool>>,
     reads: SelectionCriteria,
+    /// Whether somebody waits for each answer.
+    requests: bool,
 }
 
 impl Mongo {
@@ -45,12 +50,13 @@ impl Mongo {
             client: Arc::default(),
             ferret: Arc::default(),
             reads: super::ReadFrom::Primary.criteria(),
+            requests: false,
         })
     }
 
     /// The same client, reading from wherever requests may read.
     pub fn for_requests(&self) -> Self {
-        Self { reads: self.config.read_from.criteria(), ..self.clone() }
+        Self { reads: self.config.read_from.criteria(), requests: true, ..self.clone() }
     }
 
     /// The database.
@@ -111,6 +117,25 @@ impl Mongo {
         self.database().await?;
         let single = self.ferret.get().copied().unwrap_or(false) && keys <= SINGLE_LOOK_UPS;
         Ok(if single { 1 } else { 1_000 })
+    }
+
+    /// Whether the server finds only one key at a time by an index.
+    pub async fn one_by_one(&self) -> StoreResult<bool> {
+        self.database().await?;
+        Ok(self.ferret.get().copied().unwrap_or(false))
+    }
+
+    /// Whether reading a whole collection costs less than asking for so many keys one by one, where a look-up of one costs as much as
+    /// reading `documents` of them. Never where keys are found together by an index, and never for requests: asking how much there is
+    /// makes FerretDB go through a part of it, one asker after the other.
+    pub async fn whole_costs_less(&self, collection: &str, keys: usize, documents: usize) -> StoreResult<bool> {
+        if self.requests || keys < ASKED_FIRST || !self.one_by_one().await? {
+            return Ok(false);
+        }
+        let database = self.database().await?;
+        let stats = self.call(database.run_command(doc! { "collStats": collection })).await?;
+        let there = usize::try_from(super::bulk::whole(&stats, "count")).unwrap_or(usize::MAX);
+        Ok(there / documents < keys)
     }
 
     /// Whether asking for so many keys one by one would cost more than reading everything once.

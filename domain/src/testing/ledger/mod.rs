@@ -20,6 +20,7 @@ pub async fn ledger(store: &dyn LedgerWrite) {
     appending::item_versions(store).await;
     appending::item_vectors_and_marks(store).await;
     appending::message_vectors(store).await;
+    reading::vectors_follow_their_items(store).await;
     reading::newest_and_catalogue(store).await;
     reading::user_pages(store).await;
     appending::erasing(store).await;

@@ -68,6 +68,33 @@ pub(super) async fn values_to_the_bit(store: &dyn LedgerWrite) {
     assert_eq!(bits(&history(store, &m, "u").await.engagements), want);
 }
 
+/// Whatever a ledger remembers of vectors: they are those of the newest version.
+pub(super) async fn vectors_follow_their_items(store: &dyn LedgerWrite) {
+    let m = Maker::new("vectors");
+    let asked = items(&["a", "none", "b", "a"]);
+    let version =
+        |text: &str, category: &str, time: i64| m.item("a", Some(text), &[category], |i| i.timestamp = Some(at(time)));
+    let b = with_vector(m.item("b", Some("b"), &[], |_| {}), 9);
+    let steps = [
+        (with_vector(version("one", "c", 1), 1), Some(1)),
+        (with_vector(version("two", "c", 2), 2), Some(2)),
+        (with_vector(version("two", "d", 3), 2), Some(2)),
+        (with_vector(version("one", "c", 1), 1), Some(2)),
+        (version("three", "d", 4), None),
+        (with_vector(version("three", "d", 4), 3), Some(3)),
+    ];
+    assert_eq!(store.item_vectors(&m.0, &asked, R).await.unwrap(), [None, None, None, None]);
+    for (step, want) in steps {
+        store.append(&[step, b.clone()], R).await.unwrap();
+        let want = want.map(vector);
+        for _ in 0..2 {
+            let found = store.item_vectors(&m.0, &asked, R).await.unwrap();
+            assert_eq!(found, [want.clone(), None, Some(vector(9)), want.clone()]);
+        }
+        assert_eq!(store.item_vectors(&m.0, &asked, "another").await.unwrap(), [None, None, None, None]);
+    }
+}
+
 pub(super) async fn ties_and_limits(store: &dyn LedgerWrite) {
     let m = Maker::new("ties");
     let mut batch: Vec<Append> = ["c", "a", "d", "b"].iter().map(|id| m.view(id, "u", "i", 7)).collect();

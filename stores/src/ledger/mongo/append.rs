@@ -3,10 +3,10 @@
 //! 1. An erasure's record, then the removal of what it covers, then the end of the record's `clearing`: a repeated batch finds the
 //!    record and finishes. Readers leave out what a record covers, also what a writer that was cut off puts there later.
 //! 2. Events, as new as far as the batch alone can tell: those that are there already come back as duplicates of their `_id` and
-//!    are compared then. Beside them the users, of whom the same holds.
+//!    are compared then. Beside them the users, of whom the same holds; and a note of the items whose new vectors are to be spread,
+//!    then the items.
 //! 3. Vectors that came late, and the times of conflicts.
-//! 4. A note of the items whose new vectors are to be spread, then the items, then the marks of whoever engaged with them, then the
-//!    end of the note ([`super::stale`]).
+//! 4. Behind both, the marks of whoever engaged with the items, then the end of the note ([`super::stale`]).
 //!
 //! Every write states a fact by its key, so that the same batch again, whole or in part, ends in the same documents.
 
@@ -34,10 +34,9 @@ use crate::{
 pub(super) async fn foresee(ledger: &MongoLedger, appends: &[Append]) -> StoreResult<Vec<Appended>> {
     let mongo = &ledger.mongo;
     let batch = Batch::new(appends);
-    let places: Vec<usize> = (0..appends.len()).collect();
     let mut looked = Looked::default();
     let (loaded, present) =
-        futures_util::try_join!(load::load(mongo, &batch, None, &mut looked), load::present(mongo, &batch, &places))?;
+        futures_util::try_join!(load::load(mongo, &batch, None, &mut looked), load::likely_present(mongo, &batch))?;
     // Whoever asks what would become of a batch is about to append it.
     ledger.seen.look(looked);
     let events = load::known_events(mongo, &batch, &loaded.users, &present)?;
@@ -65,9 +64,11 @@ pub(super) async fn take_in(ledger: &MongoLedger, appends: &[Append], revision: 
     let first = planned(&present)?;
     tenants(ledger, &batch).await?;
     erase(mongo, &tus, &first.erased).await?;
-    let (duplicates, ()) = futures_util::try_join!(
+    // What becomes of items does not depend on events.
+    let (duplicates, (), written) = futures_util::try_join!(
         events(mongo, &batch, &loaded, &first, revision),
-        users(ledger, &batch, &tus, &loaded, &first, &present)
+        users(ledger, &batch, &tus, &loaded, &first, &present),
+        items::write(ledger, &batch, &loaded, &first.items, revision)
     )?;
     let mut plan = if duplicates.is_empty() {
         first
@@ -77,7 +78,7 @@ pub(super) async fn take_in(ledger: &MongoLedger, appends: &[Append], revision: 
     };
     futures_util::try_join!(late_vectors(mongo, &batch, &plan, revision), refuse(mongo, &tus, &plan))?;
     let mut outcomes = std::mem::take(&mut plan.outcomes);
-    items::write(ledger, &batch, &loaded, plan.items, &mut outcomes, revision).await?;
+    items::finish(ledger, &batch, written, &mut outcomes, revision).await?;
     Ok(outcomes)
 }
 

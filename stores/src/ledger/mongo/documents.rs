@@ -9,7 +9,7 @@
 //! | `stale` | mark, `tu` | `tu` | whose profile may be out of date |
 //! | `due` | a write | none needed | items whose people are still to be marked |
 //! | `tenants` | tenant | none needed | who there is, and how many items have arrived |
-//! | `counters` | name | none needed | the last mark |
+//! | `counters` | name | none needed | the last mark; the newest change of an item's vector |
 //!
 //! `tu` and `ti` are tenant and user, tenant and item ([`super::keys`]). Names are short because they stand in every document.
 
@@ -315,7 +315,7 @@ pub(super) fn hash(mongo: &Mongo, stored: &Binary) -> StoreResult<ContentHash> {
     stored.bytes.as_slice().try_into().map_err(|_| mongo.torn("a content hash"))
 }
 
-fn vector(mongo: &Mongo, vectors: &Vectors, revision: Option<&str>) -> StoreResult<Option<Vector>> {
+pub(super) fn vector(mongo: &Mongo, vectors: &Vectors, revision: Option<&str>) -> StoreResult<Option<Vector>> {
     let Some(found) = revision.and_then(|r| vectors.get(&revision_field(r))) else { return Ok(None) };
     let (floats, rest) = found.b.bytes.as_chunks::<4>();
     if !rest.is_empty() {

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::{
     COLLECTIONS,
     documents::{ENGAGEMENT, ErasureDoc, KeyDoc, Vectors, hash, revision_field},
-    keys, read,
+    keys, read, vectors,
 };
 use crate::{
     ledger::prefix::behind,
@@ -182,5 +182,6 @@ pub(super) async fn drop_vectors(mongo: &Mongo, revision: &str) -> StoreResult<u
         let without = doc! { "$unset": { &field: "" } };
         gone += mongo.call(collection.update_many(doc! { &field: { "$exists": true } }, without)).await?.modified_count;
     }
+    vectors::changed(mongo).await?;
     Ok(gone)
 }

@@ -18,38 +18,50 @@ use super::{
     keys,
     load::{self, Loaded, Stored},
     seen::Looked,
-    stale,
+    stale, vectors,
 };
 use crate::{
     ledger::plan::{Batch, ItemChange, Known, plan},
     mongo::{Mongo, inserted},
 };
 
-/// What an attempt at writing items leaves behind.
+/// What attempts at writing items leave behind.
 #[derive(Default)]
-struct Written {
+pub(super) struct Written {
     /// Items whose people are to be marked.
     spread: Vec<String>,
     /// This writer's notes of that.
     notes: Vec<String>,
     /// Items that were not there before.
     made: Vec<ItemDoc>,
+    /// Those where another writer was faster.
+    lost: Vec<usize>,
 }
 
-/// Writes what is planned for the items of a batch, and marks whoever engaged with those that changed. Where another writer was
-/// faster, `outcomes` are put right.
+/// Writes what is planned for the items of a batch. What is left to do [`finish`] does, behind the batch's events.
 pub(super) async fn write(
     ledger: &MongoLedger,
     batch: &Batch<'_>,
     loaded: &Loaded,
-    changes: Vec<ItemChange<'_>>,
+    changes: &[ItemChange<'_>],
+    revision: &str,
+) -> StoreResult<Written> {
+    let mut written = Written::default();
+    let changed: Vec<(usize, &ItemChange<'_>)> = changes.iter().enumerate().filter(|(_, c)| touches(c)).collect();
+    written.lost = attempt(ledger, batch, &changed, &loaded.stored, &mut written, revision).await?;
+    Ok(written)
+}
+
+/// Writes again where another writer was faster, and puts `outcomes` right there; then marks whoever engaged with what changed.
+pub(super) async fn finish(
+    ledger: &MongoLedger,
+    batch: &Batch<'_>,
+    mut written: Written,
     outcomes: &mut [Appended],
     revision: &str,
 ) -> StoreResult<()> {
     let mongo = &ledger.mongo;
-    let mut written = Written::default();
-    let changed: Vec<(usize, &ItemChange<'_>)> = changes.iter().enumerate().filter(|(_, c)| touches(c)).collect();
-    let mut lost = attempt(mongo, batch, &changed, &loaded.stored, &mut written, revision).await?;
+    let mut lost = std::mem::take(&mut written.lost);
     for _ in 0..8 {
         if lost.is_empty() {
             let all = (0..batch.items.len()).filter(|i| batch.states[*i]).map(|i| key(batch, i)).collect();
@@ -57,14 +69,14 @@ pub(super) async fn write(
             ledger.seen.wrote(written.made);
             return Ok(());
         }
-        lost = again(mongo, batch, &lost, outcomes, &mut written, revision).await?;
+        lost = again(ledger, batch, &lost, outcomes, &mut written, revision).await?;
     }
     Err(mongo.error(ErrorKind::Busy, "others write versions of the same items all the time"))
 }
 
 /// Looks at items anew that another writer has changed meanwhile, and plans their part of the batch again.
 async fn again(
-    mongo: &Mongo,
+    ledger: &MongoLedger,
     batch: &Batch<'_>,
     lost: &[usize],
     outcomes: &mut [Appended],
@@ -77,14 +89,14 @@ async fn again(
     };
     let (places, part): (Vec<usize>, Vec<Append>) = batch.appends.iter().enumerate().filter_map(concerned).unzip();
     let part = Batch::new(&part);
-    let loaded = load::load(mongo, &part, Some(revision), &mut Looked::default()).await?;
+    let loaded = load::load(&ledger.mongo, &part, Some(revision), &mut Looked::whole()).await?;
     let known = Known { users: loaded.users, items: loaded.items, events: std::collections::HashMap::new() };
     let planned = plan(&part, known);
     for (place, outcome) in places.iter().zip(planned.outcomes) {
         outcomes[*place] = outcome;
     }
     let changed: Vec<(usize, &ItemChange<'_>)> = planned.items.iter().enumerate().filter(|(_, c)| touches(c)).collect();
-    let lost = attempt(mongo, &part, &changed, &loaded.stored, written, revision).await?;
+    let lost = attempt(ledger, &part, &changed, &loaded.stored, written, revision).await?;
     let first = |i: &usize| part.slots.iter().position(|(_, item)| item == i).map(|at| batch.slots[places[at]].1);
     Ok(lost.iter().filter_map(first).collect())
 }
@@ -130,7 +142,7 @@ fn key(batch: &Batch<'_>, item: usize) -> String {
 
 /// Writes once; answers the items whose stored version was no longer the one that was seen.
 async fn attempt(
-    mongo: &Mongo,
+    ledger: &MongoLedger,
     batch: &Batch<'_>,
     changed: &[(usize, &ItemChange<'_>)],
     stored: &[Option<Stored>],
@@ -140,6 +152,8 @@ async fn attempt(
     if changed.is_empty() {
         return Ok(Vec::new());
     }
+    let mongo = &ledger.mongo;
+    let as_of = vectors::as_of(ledger).await?;
     // Before the items: from here on somebody knows what is left to do, should this writer not come that far.
     let begun = Instant::now();
     let tis: Vec<String> = changed.iter().filter(|(_, c)| c.stale).map(|(i, _)| key(batch, *i)).collect();
@@ -179,11 +193,17 @@ async fn attempt(
     in_time()?;
     let duplicates = inserted(mongo, &collection, &new, ItemDoc::size).await?;
     let made = new.into_iter().enumerate().filter(|(at, _)| duplicates.binary_search(at).is_err());
-    written.made.extend(made.map(|(_, document)| document));
+    let made: Vec<ItemDoc> = made.map(|(_, document)| document).collect();
+    ledger.vectors.made(as_of, &made, mongo)?;
+    written.made.extend(made);
     let mut lost: Vec<usize> = duplicates.into_iter().filter_map(|at| of_new.get(at).copied()).collect();
     in_time()?;
     let number = replaced.len() as u64;
-    if mongo.update(COLLECTIONS.items, replaced).await? < number {
+    let done = mongo.update(COLLECTIONS.items, replaced).await?;
+    if changed.iter().any(|(i, c)| c.stale && stored[*i].is_some()) {
+        vectors::changed(mongo).await?;
+    }
+    if done < number {
         lost.extend(missed(mongo, batch, changed, stored, &of_replaced).await?);
     }
     Ok(lost)

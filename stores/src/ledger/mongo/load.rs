@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use mongodb::bson::{Document, doc};
 use nearcast_domain::{Event, StoreResult, Timestamp, ports::Append};
 use serde::Deserialize;
@@ -11,12 +11,17 @@ use super::{
     COLLECTIONS,
     documents::{ErasureDoc, EventDoc, ItemDoc, hash, revision_field},
     keys,
-    seen::Looked,
+    seen::{Looked, Rest},
 };
 use crate::{
     ledger::plan::{Batch, Erased, KnownEvent, KnownItem, KnownUser},
     mongo::{BATCH, Mongo, collect, ids},
 };
+
+/// On FerretDB looking up a key costs about as much as reading so many documents with a vector.
+const READ_FOR_A_KEY: usize = 12;
+/// About so many keys stand for many, where each is a call of its own.
+const SAMPLE: usize = 16;
 
 /// What is known of a batch's users and items.
 pub(super) struct Loaded {
@@ -111,14 +116,10 @@ async fn items(
         .filter(|i| batch.states[*i])
         .map(|i| (i, keys::owned(batch.items[i].0, batch.items[i].1.as_str())))
         .collect();
-    let wanted: Vec<String> = tis.iter().map(|(_, ti)| ti.clone()).filter(|ti| !looked.0.contains_key(ti)).collect();
-    let mut read = by_id::<ItemDoc>(mongo, COLLECTIONS.items, &wanted, None, |d| &d.ti).await?;
-    looked.0.extend(wanted.into_iter().map(|ti| {
-        let document = read.remove(&ti);
-        (ti, document)
-    }));
+    let wanted: Vec<String> = tis.iter().map(|(_, ti)| ti.clone()).filter(|ti| !looked.items.contains_key(ti)).collect();
+    look(mongo, wanted, looked).await?;
     for (place, ti) in tis {
-        let Some(doc) = looked.0.get(&ti).cloned().flatten() else { continue };
+        let Some(doc) = looked.items.get(&ti).cloned().flatten() else { continue };
         stored[place] = Some(Stored { n: doc.n, arrival: doc.arrival });
         let (hash, has_any) = (hash(mongo, &doc.hash)?, !doc.v.is_empty());
         let has_vector = revision.is_some_and(|r| doc.v.contains_key(&revision_field(r)));
@@ -126,6 +127,39 @@ async fn items(
         items[place] = Some(KnownItem { hash, timestamp: state.timestamp, text: state.embedding_text(), has_vector, has_any });
     }
     Ok((items, stored))
+}
+
+/// Looks at items; where each is a call of its own, at a few of them first: when none of those is there, the rest is taken to be new too.
+async fn look(mongo: &Mongo, mut wanted: Vec<String>, looked: &mut Looked) -> StoreResult<()> {
+    if looked.rest == Rest::New || wanted.is_empty() {
+        return Ok(());
+    }
+    let some = if looked.rest == Rest::Sampled { sample(mongo, wanted.len()).await? } else { None };
+    if let Some(every) = some {
+        let few: Vec<String> = wanted.iter().step_by(every).cloned().collect();
+        wanted = wanted.into_iter().enumerate().filter(|(at, _)| at % every != 0).map(|(_, ti)| ti).collect();
+        if !look_at(mongo, few, looked).await? {
+            looked.rest = Rest::New;
+            return Ok(());
+        }
+    }
+    look_at(mongo, wanted, looked).await.map(drop)
+}
+
+/// Looks at each of these items; answers whether any is there.
+async fn look_at(mongo: &Mongo, wanted: Vec<String>, looked: &mut Looked) -> StoreResult<bool> {
+    let mut read = by_id::<ItemDoc>(mongo, COLLECTIONS.items, &wanted, None, |d| &d.ti).await?;
+    let any = !read.is_empty();
+    looked.items.extend(wanted.into_iter().map(|ti| {
+        let document = read.remove(&ti);
+        (ti, document)
+    }));
+    Ok(any)
+}
+
+/// Of so many keys, every how many-th is looked at first; `None`: all at once.
+pub(super) async fn sample(mongo: &Mongo, keys: usize) -> StoreResult<Option<usize>> {
+    Ok((keys >= 4 * SAMPLE && mongo.one_by_one().await?).then_some(keys / SAMPLE))
 }
 
 /// Documents by `_id`, in as few calls as is quick on this server.
@@ -146,8 +180,22 @@ where
         return Ok(HashMap::new());
     }
     let rows = mongo.read::<T>(collection).await?;
+    if mongo.whole_costs_less(collection, wanted.len(), READ_FOR_A_KEY).await? {
+        let mut find = rows.find(doc! {}).batch_size(BATCH);
+        if let Some(fields) = projection {
+            find = find.projection(fields);
+        }
+        let mut all = mongo.call(find).await?;
+        let mut found = HashMap::new();
+        while let Some(document) = mongo.call(async { all.next().await.transpose() }).await? {
+            if wanted.binary_search(key(&document)).is_ok() {
+                found.insert(key(&document).clone(), document);
+            }
+        }
+        return Ok(found);
+    }
     let (rows, projection) = (&rows, &projection);
-    let at_once = mongo.keys_at_once(wanted.len()).await?;
+    let at_once = if mongo.one_by_one().await? { 1 } else { 1_000 };
     let look = |part: Vec<String>| async move {
         let mut find = rows.find(ids(&part)).batch_size(BATCH);
         if let Some(fields) = projection {
@@ -199,6 +247,19 @@ pub(super) async fn present(mongo: &Mongo, batch: &Batch<'_>, places: &[usize]) 
     };
     let found = mongo.together(groups.chunks(at_once).map(|part| look(part.to_vec()).boxed()).collect()).await?;
     Ok(found.into_iter().flatten().map(|d| (d.key.clone(), d)).collect())
+}
+
+/// Those of a batch's events that are there already; where a look at each user is a call of its own and nothing of a few users is there,
+/// nothing of the others is taken to be.
+pub(super) async fn likely_present(mongo: &Mongo, batch: &Batch<'_>) -> StoreResult<HashMap<String, Present>> {
+    let all: Vec<usize> = (0..batch.appends.len()).collect();
+    let Some(every) = sample(mongo, batch.users.len()).await? else { return present(mongo, batch, &all).await };
+    let (few, rest): (Vec<usize>, Vec<usize>) = all.into_iter().partition(|at| batch.slots[*at].0.is_multiple_of(every));
+    let mut found = present(mongo, batch, &few).await?;
+    if !found.is_empty() {
+        found.extend(present(mongo, batch, &rest).await?);
+    }
+    Ok(found)
 }
 
 /// The `_id` of a message or an engagement.

@@ -15,12 +15,13 @@ mod scan;
 mod seen;
 mod setup;
 mod stale;
+mod vectors;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use nearcast_domain::{
-    ItemId, StoreResult, Tenant, UserId,
+    ItemId, StoreResult, Tenant, UserId, Vector,
     digest::Digest,
     ports::{
         Append, Appended, ErasureRecord, History, HistoryLimit, ItemState, LedgerCounts, LedgerJobs, LedgerRead, LedgerWrite,
@@ -65,6 +66,7 @@ const COLLECTIONS: Collections = Collections {
 pub struct MongoLedger {
     mongo: Mongo,
     seen: Arc<seen::Seen>,
+    vectors: Arc<vectors::Known>,
     counted: Arc<facts::Counted>,
 }
 
@@ -72,12 +74,18 @@ impl MongoLedger {
     /// Checks the configuration. Does no I/O: the first call connects, and every call tries anew while there is no server.
     /// Reads come from the primary, as the worker and jobs need it.
     pub fn new(config: &MongoConfig) -> StoreResult<Self> {
-        Ok(Self { mongo: Mongo::new(config, "ledger")?, seen: Arc::default(), counted: Arc::default() })
+        Ok(Self {
+            mongo: Mongo::new(config, "ledger")?,
+            seen: Arc::default(),
+            vectors: Arc::default(),
+            counted: Arc::default(),
+        })
     }
 
     /// The same ledger for requests: reads come from where [`MongoConfig::read_from`] says.
     pub fn for_requests(&self) -> Self {
-        Self { mongo: self.mongo.for_requests(), ..self.clone() }
+        // Secondaries may be behind: what they say is not to be remembered.
+        Self { mongo: self.mongo.for_requests(), vectors: Arc::default(), ..self.clone() }
     }
 
     /// Makes collections and indexes; says what there is then. May be repeated.
@@ -111,6 +119,10 @@ impl LedgerRead for MongoLedger {
 
     async fn items(&self, tenant: &Tenant, items: &[ItemId], revision: Option<&str>) -> StoreResult<Vec<Option<ItemState>>> {
         read::items(self, tenant, items, revision).await
+    }
+
+    async fn item_vectors(&self, tenant: &Tenant, items: &[ItemId], revision: &str) -> StoreResult<Vec<Option<Vector>>> {
+        vectors::of_items(self, tenant, items, revision).await
     }
 
     async fn engaged(&self, tenant: &Tenant, user: &UserId, items: &[ItemId]) -> StoreResult<Vec<bool>> {

@@ -51,10 +51,24 @@ pub(super) async fn histories(
     } else {
         Document::new()
     };
+    // Where an index finds a user's events and not the newest of them, one look costs as much as either.
+    let whole = mongo.one_by_one().await? && limit.engagements > 0 && limit.messages > 0;
+    let without = &without_vectors;
     let of_user = |tu: &String| {
-        let engaged = newest(tu.clone(), [ENGAGEMENT, MESSAGE_ABOUT], limit.engagements, doc! { "text": 0, "v": 0 });
-        let wrote = newest(tu.clone(), [MESSAGE, MESSAGE_ABOUT], limit.messages, without_vectors.clone());
-        async move { futures_util::try_join!(engaged, wrote) }.boxed()
+        let tu = tu.clone();
+        async move {
+            if whole {
+                let mut find = events.find(doc! { "tu": tu }).batch_size(BATCH);
+                if !without.is_empty() {
+                    find = find.projection(without.clone());
+                }
+                return Ok(split(collect(mongo, mongo.call(find).await?).await?, limit));
+            }
+            let engaged = newest(tu.clone(), [ENGAGEMENT, MESSAGE_ABOUT], limit.engagements, doc! { "text": 0, "v": 0 });
+            let wrote = newest(tu, [MESSAGE, MESSAGE_ABOUT], limit.messages, without.clone());
+            futures_util::try_join!(engaged, wrote)
+        }
+        .boxed()
     };
     let (records, found) = futures_util::try_join!(erasures(mongo, &tus), mongo.together(tus.iter().map(of_user).collect()))?;
     let mut histories = Vec::with_capacity(users.len());
@@ -73,6 +87,15 @@ pub(super) async fn histories(
         histories.push(history);
     }
     Ok(histories)
+}
+
+/// The newest of all of a user's events: those about items, and messages; one more of each than is wanted.
+fn split(mut events: Vec<EventDoc>, limit: HistoryLimit) -> (Vec<EventDoc>, Vec<EventDoc>) {
+    events.sort_unstable_by(|a, b| (b.at, &b.id).cmp(&(a.at, &a.id)));
+    let wrote = events.iter().filter(|e| e.is_message()).take(limit.messages.saturating_add(1)).cloned().collect();
+    events.retain(|e| e.k != MESSAGE);
+    events.truncate(limit.engagements.saturating_add(1));
+    (events, wrote)
 }
 
 pub(super) async fn items(

@@ -20,7 +20,30 @@ const LOOKED: Duration = Duration::from_secs(20);
 
 /// Items as they were when somebody looked, by key; `None`: not there.
 #[derive(Default)]
-pub(super) struct Looked(pub HashMap<String, Option<ItemDoc>>);
+pub(super) struct Looked {
+    pub items: HashMap<String, Option<ItemDoc>>,
+    /// What stands for those that nobody looked at.
+    pub rest: Rest,
+}
+
+/// What is to be done about items that nobody has looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Rest {
+    /// Where each is a call of its own, a few of them may stand for all.
+    #[default]
+    Sampled,
+    /// They are taken to be new, as those were that were looked at. Whoever inserts them learns better.
+    New,
+    /// Each is looked at.
+    Whole,
+}
+
+impl Looked {
+    /// Nothing was looked at yet, and all of it has to be.
+    pub fn whole() -> Self {
+        Self { rest: Rest::Whole, ..Self::default() }
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Seen {

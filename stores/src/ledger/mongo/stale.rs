@@ -10,8 +10,10 @@
 //! A note is one document for many items and a mark is inserted, never changed: to change a document costs FerretDB a transaction, and a
 //! disk's wait, for each.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use mongodb::{
@@ -19,19 +21,22 @@ use mongodb::{
     options::ReturnDocument,
 };
 use nearcast_domain::{StoreResult, Tenant, UserId};
+use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::{
     COLLECTIONS, MongoLedger,
     documents::{DueDoc, KeyDoc, StaleDoc},
-    keys,
+    keys, vectors,
 };
-use crate::mongo::{Mongo, collect, ids, inserted};
+use crate::mongo::{BATCH, Mongo, collect, ids, inserted};
 
 /// The low bits of a mark are drawn by chance: where a server lets two writers draw the same number, their marks still differ.
 const CHANCE_BITS: u32 = 10;
 /// Marks written at once.
 const PORTION: usize = 10_000;
+/// On FerretDB asking who engaged with one item costs about as much as reading so many events.
+const READ_FOR_AN_ITEM: usize = 40;
 /// Questions between two writes of marks.
 const QUESTIONS: usize = 256;
 
@@ -84,7 +89,12 @@ pub(super) async fn spread(
     stated.sort_unstable();
     // Behind all writes: what this one found there already has its note here, or its marks.
     let others = notes(mongo).await?.into_iter().filter(|n| !own.contains(&n.key)).flat_map(|n| n.tis);
-    written.extend(others.filter(|ti| stated.binary_search(ti).is_ok()));
+    let left: Vec<String> = others.filter(|ti| stated.binary_search(ti).is_ok()).collect();
+    if !left.is_empty() {
+        // Whoever left it may not have come so far as to say so.
+        vectors::changed(mongo).await?;
+    }
+    written.extend(left);
     written.sort_unstable();
     written.dedup();
     mark_fans(mongo, &written).await?;
@@ -97,8 +107,11 @@ pub(super) async fn mark_fans(mongo: &Mongo, items: &[String]) -> StoreResult<()
         return Ok(());
     }
     let events = mongo.write::<KeyDoc>(COLLECTIONS.events).await?;
-    let at_once = mongo.keys_at_once(items.len()).await?;
     let number = OnceCell::new();
+    if mongo.whole_costs_less(COLLECTIONS.events, items.len(), READ_FOR_AN_ITEM).await? {
+        return mark_among_all(mongo, items, &number).await;
+    }
+    let at_once = if mongo.one_by_one().await? { 1 } else { 1_000 };
     let (events, number) = (&events, &number);
     let of_part = |part: &[String]| {
         let filter = match part {
@@ -132,6 +145,31 @@ pub(super) async fn mark_fans(mongo: &Mongo, items: &[String]) -> StoreResult<()
     mark(mongo, fans, number).await
 }
 
+/// The same where a question for each item would cost more than reading every event once: `$in` would, too, as the server goes through
+/// its whole list for each of them.
+async fn mark_among_all(mongo: &Mongo, items: &[String], number: &OnceCell<i64>) -> StoreResult<()> {
+    #[derive(Deserialize)]
+    struct Touch {
+        tu: String,
+        #[serde(default)]
+        ti: Option<String>,
+    }
+    let items: HashSet<&str> = items.iter().map(|ti| &**ti).collect();
+    let events = mongo.write::<Touch>(COLLECTIONS.events).await?;
+    let find = events.find(doc! {}).projection(doc! { "_id": 0, "tu": 1, "ti": 1 }).batch_size(BATCH);
+    let mut rows = mongo.call(find).await?;
+    let mut fans: BTreeSet<String> = BTreeSet::new();
+    while let Some(row) = mongo.call(async { rows.next().await.transpose() }).await? {
+        if row.ti.is_some_and(|ti| items.contains(&*ti)) {
+            fans.insert(row.tu);
+            if fans.len() >= PORTION {
+                mark(mongo, std::mem::take(&mut fans), number).await?;
+            }
+        }
+    }
+    mark(mongo, fans, number).await
+}
+
 /// Marks users with a number that is drawn at the first of them.
 async fn mark(mongo: &Mongo, users: BTreeSet<String>, number: &OnceCell<i64>) -> StoreResult<()> {
     if users.is_empty() {
@@ -158,6 +196,7 @@ pub(super) async fn users(ledger: &MongoLedger, limit: usize) -> StoreResult<Vec
         let mut tis: Vec<String> = there.into_iter().filter(|n| left.contains(&n.key)).flat_map(|n| n.tis).collect();
         tis.sort_unstable();
         tis.dedup();
+        vectors::changed(mongo).await?;
         mark_fans(mongo, &tis).await?;
         done(mongo, &left).await?;
     }

@@ -14,7 +14,10 @@ use nearcast_domain::{
 };
 use tokio::sync::{Notify, futures::Notified};
 
-use super::super::{error::LOG, offsets::Offsets};
+use super::{
+    super::{error::LOG, offsets::Offsets},
+    waiting::Waiting,
+};
 
 /// About what a record costs beside its bytes.
 const OVERHEAD: usize = 256;
@@ -24,6 +27,8 @@ const OVERHEAD: usize = 256;
 pub(super) struct Held {
     pub partition: i32,
     pub offset: i64,
+    /// When it was produced, in milliseconds.
+    pub time: i64,
     pub record: Record,
 }
 
@@ -61,7 +66,7 @@ struct Part {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Held>,
+    waiting: Waiting,
     under_way: VecDeque<Held>,
     parts: BTreeMap<i32, Part>,
     /// By partition, behind the newest record that ever came.
@@ -154,7 +159,7 @@ impl Shared {
         *seen = (offset + 1).max(*seen);
         state.usage.waiting_bytes += held.size();
         state.count();
-        state.waiting.push_back(held);
+        state.waiting.push(held);
         drop(state);
         self.arrived.notify_one();
     }
@@ -185,7 +190,7 @@ impl Shared {
         }
         let (mut records, mut bytes) = (Vec::new(), 0);
         while records.len() < max_records.max(1) && (bytes < max_bytes || records.is_empty()) {
-            let Some(held) = state.waiting.pop_front() else { break };
+            let Some(held) = state.waiting.pop() else { break };
             let size = held.size();
             bytes += held.record.bytes.len();
             state.usage.waiting_bytes -= size;
@@ -265,15 +270,14 @@ impl Shared {
         }
         let withdrawn = under_way(&state).then(|| {
             let old = std::mem::replace(&mut state.claim, Claim::revocable());
-            let mut back: VecDeque<Held> =
+            let back: VecDeque<Held> =
                 std::mem::take(&mut state.under_way).into_iter().filter(|h| !partitions.contains(&h.partition)).collect();
             for held in &back {
                 if let Some(part) = state.parts.get_mut(&held.partition) {
                     part.handed = part.committed;
                 }
             }
-            back.append(&mut state.waiting);
-            state.waiting = back;
+            state.waiting.give_back(back);
             state.usage.withdrawn += 1;
             state.recount();
             old

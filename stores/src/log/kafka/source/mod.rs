@@ -7,6 +7,7 @@
 mod group;
 mod held;
 mod reader;
+mod waiting;
 
 use std::{
     collections::BTreeMap,

@@ -122,5 +122,5 @@ fn held(message: &BorrowedMessage<'_>, default: &Tenant, last: &mut Tenant) -> H
         key: Some(message.key().unwrap_or_default().into()),
         rejected,
     };
-    Held { partition, offset, record }
+    Held { partition, offset, time: message.timestamp().to_millis().unwrap_or(i64::MIN), record }
 }
