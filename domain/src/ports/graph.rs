@@ -83,7 +83,7 @@ pub trait GraphWrite: GraphRead {
     /// Sets neighbour lists (an empty one removes the list) and takes back the marks up to `upto` of these items.
     async fn set_neighbours(&self, tenant: &Tenant, lists: &[NeighbourList], upto: u64) -> StoreResult<()>;
 
-    /// Replaces all lists of a tenant by these in one step, and takes back all marks up to `upto`.
+    /// Makes these all lists of a tenant, each in one step, and takes back all marks up to `upto`.
     async fn replace_neighbours(&self, tenant: &Tenant, lists: &[NeighbourList], upto: u64) -> StoreResult<()>;
 
     /// Removes a user and their edges, marking the items touched. Answers how many edges there were.

@@ -5,7 +5,7 @@
 //!
 //! Every write begins with the lock of its tenant's node, so the writers of a tenant go one after the other: the server takes more
 //! locks of its own when it commits, and writers that met there would end in deadlocks. It also makes marks visible in the
-//! order of their numbers, and keeps a list from being written into a generation that no longer counts.
+//! order of their numbers.
 
 use super::{config::Neo4jConfig, rows::FAR};
 
@@ -21,15 +21,12 @@ pub(super) struct Cypher {
     pub(super) digest_edges: String,
     pub(super) digest_lists: String,
     pub(super) tenant: String,
-    pub(super) generations: String,
     pub(super) touched: [String; 2],
     pub(super) touched_tenants: String,
-    pub(super) new_generation: String,
+    pub(super) lists: String,
     pub(super) set_lists: String,
     pub(super) settle_lists: String,
-    pub(super) switch: String,
     pub(super) settle_all: String,
-    pub(super) sweep: String,
 }
 
 /// What every write begins with.
@@ -94,14 +91,13 @@ impl Cypher {
                  CALL { WITH a MATCH (a)<-[e:ENGAGED]-(b) WITH b.id AS id, e ORDER BY e.last DESC, id {LIMIT} \
                  RETURN collect([id, e.weight, e.positive, e.first + {FAR}, e.last + {FAR}]) AS list } RETURN n, list",
             ),
-            // The generation is read again at the end: lists that were replaced meanwhile may be gone already.
+            // A list is replaced in one transaction, but another may see that half done: who reads less than there is looks again.
             neighbours: bounded(
-                "MATCH (t:{T} {name: $tenant}) WITH coalesce(t.generation, 0) AS g \
-                 UNWIND range(0, size($ids) - 1) AS n MATCH (a:{I} {key: $prefix + $ids[n]}) \
-                 CALL { WITH a, g MATCH (a)-[r:NEAR]->(b) WHERE r.generation = g \
+                "UNWIND range(0, size($ids) - 1) AS n MATCH (a:{I} {key: $prefix + $ids[n]}) \
+                 WITH n, a, a.near AS near, a.nears AS size WHERE near IS NOT NULL \
+                 CALL { WITH a, near MATCH (a)-[r:NEAR]->(b) WHERE r.list = near \
                  WITH b.id AS id, r.weight AS weight ORDER BY weight DESC, id {LIMIT} \
-                 RETURN collect([id, weight]) AS list } WITH g, collect([n, list]) AS lists \
-                 MATCH (t:{T} {name: $tenant}) RETURN coalesce(t.generation, 0) = g AS same, lists",
+                 RETURN collect([id, weight]) AS list } RETURN n, size, list",
             ),
             scan: named(
                 "MATCH (u:{U}) WHERE u.key STARTS WITH $prefix CALL { WITH u MATCH (u)-[e:ENGAGED]->(i) \
@@ -113,42 +109,33 @@ impl Cypher {
                  RETURN u.tenant AS tenant, u.id AS id, list",
             ),
             digest_lists: named(
-                "MATCH (i:{I}) CALL { WITH i MATCH (i)-[r:NEAR]->(b) RETURN collect([b.id, r.weight, r.generation]) AS list } \
-                 WITH i, list WHERE size(list) > 0 RETURN i.tenant AS tenant, i.id AS id, list",
+                "MATCH (i:{I}) WHERE i.near IS NOT NULL WITH i, i.near AS near, i.nears AS size \
+                 CALL { WITH i, near MATCH (i)-[r:NEAR]->(b) WHERE r.list = near RETURN collect([b.id, r.weight]) AS list } \
+                 RETURN i.tenant AS tenant, i.id AS id, size, list",
             ),
-            tenant: named(
-                "MATCH (t:{T} {name: $tenant}) \
-                 RETURN coalesce(t.edges, 0) AS edges, coalesce(t.mark, 0) AS mark, coalesce(t.generation, 0) AS generation",
-            ),
-            generations: named("MATCH (t:{T}) RETURN t.name AS name, coalesce(t.generation, 0) AS generation"),
+            tenant: named("MATCH (t:{T} {name: $tenant}) RETURN coalesce(t.edges, 0) AS edges, coalesce(t.mark, 0) AS mark"),
             touched: bounded(
                 "MATCH (x:{X}) WHERE x.tenant = $tenant WITH x ORDER BY x.mark, x.id {LIMIT} RETURN collect(x.id) AS items",
             ),
             touched_tenants: named(
                 "MATCH (t:{T}) WHERE EXISTS { MATCH (x:{X}) WHERE x.tenant = t.name } RETURN t.name AS name",
             ),
-            new_generation: named(
-                "{LOCK} SET t.newest = coalesce(t.newest, t.generation, 0) + 1 RETURN t.newest AS generation",
+            lists: named(
+                "MATCH (i:{I}) WHERE i.key STARTS WITH $prefix AND i.near IS NOT NULL RETURN i.id AS id, i.near AS near",
             ),
-            // Into the generation given, or into the one that counts.
+            // Item, neighbours, and the number that this list has among the item's lists; none for an empty one.
             set_lists: named(
-                "{LOCK} WITH coalesce($generation, t.generation, 0) AS g UNWIND $lists AS l \
+                "{LOCK} UNWIND $lists AS l \
                  MERGE (i:{I} {key: $prefix + l[0]}) ON CREATE SET i.tenant = $tenant, i.id = l[0] \
-                 WITH g, i, l CALL { WITH g, i MATCH (i)-[r:NEAR]->() WHERE r.generation = g DELETE r } \
-                 WITH g, i, l UNWIND l[1] AS x \
+                 WITH i, l CALL { WITH i MATCH (i)-[r:NEAR]->() DELETE r } \
+                 SET i.near = l[2], i.nears = size(l[1]) WITH i, l UNWIND l[1] AS x \
                  MERGE (b:{I} {key: $prefix + x[0]}) ON CREATE SET b.tenant = $tenant, b.id = x[0] \
-                 CREATE (i)-[:NEAR {generation: g, weight: x[1]}]->(b)",
+                 CREATE (i)-[:NEAR {list: l[2], weight: x[1]}]->(b)",
             ),
             settle_lists: named("UNWIND $ids AS id MATCH (x:{X} {key: $prefix + id}) WHERE x.mark <= $upto DELETE x"),
-            switch: named("{LOCK} WHERE coalesce(t.generation, 0) < $generation SET t.generation = $generation"),
             settle_all: named(
                 "{LOCK} MATCH (x:{X}) WHERE x.tenant = $tenant \
                  AND x.mark <= $upto WITH x LIMIT $rows DELETE x RETURN count(*) AS gone",
-            ),
-            sweep: named(
-                "{LOCK} MATCH (i:{I}) WHERE i.key STARTS WITH $prefix AND i.key > $after WITH i ORDER BY i.key LIMIT $rows \
-                 CALL { WITH i MATCH (i)-[r:NEAR]->() WHERE r.generation < $generation DELETE r } \
-                 RETURN max(i.key) AS last",
             ),
         }
     }

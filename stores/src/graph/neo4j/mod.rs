@@ -4,8 +4,8 @@
 //! be behind the marks. Requests' reads go to the replicas in turn, and to the core where none answers. Edges and lists
 //! are set, never added to; a call with many rows is several transactions of bounded size, each of which may be repeated.
 //!
-//! Lists carry the generation they were made in and a tenant's node says which one counts, so that all lists change in one
-//! step without a transaction that holds them all.
+//! Each list changes in one step. An item bears the number of its list, and so do the relationships of it: a list that is as it was is
+//! not written again, and a reader sees where one was being replaced and looks once more.
 
 mod config;
 mod cypher;

@@ -84,21 +84,36 @@ pub(super) async fn neighbours(
     let text = bounded(&graph.shared.cypher.neighbours, limit);
     let ids = || texts(items.iter().map(ItemId::as_str));
     let query = || graph.shared.about(text, tenant).param("ids", ids()).param("limit", whole(limit));
-    for _ in 0..CHANGES_MET {
+    'again: for _ in 0..CHANGES_MET {
         let mut lists = vec![Vec::new(); items.len()];
-        let rows = graph.nearby(query).await?;
-        let Some(row) = rows.first() else { return Ok(lists) };
-        if !get::<bool>(row, "same")? {
-            continue;
-        }
-        for (n, list) in get::<Vec<(i64, Vec<(String, f64)>)>>(row, "lists")? {
+        for row in graph.nearby(query).await? {
+            let (n, size): (i64, i64) = (get(&row, "n")?, get(&row, "size")?);
+            let list: Vec<(String, f64)> = get(&row, "list")?;
+            if list.len() < limit.min(place(size)) {
+                continue 'again;
+            }
             if let Some(place) = lists.get_mut(place(n)) {
                 *place = list.into_iter().map(|(id, weight)| neighbour(id, weight)).collect();
             }
         }
         return Ok(lists);
     }
-    Err(StoreError::new(ErrorKind::Busy, STORE, "all lists were replaced again and again while they were read"))
+    Err(replaced())
+}
+
+fn replaced() -> StoreError {
+    StoreError::new(ErrorKind::Busy, STORE, "lists were replaced again and again while they were read")
+}
+
+/// The numbers of a tenant's lists.
+pub(super) async fn lists(shared: &Shared, tenant: &Tenant) -> StoreResult<HashMap<ItemId, i64>> {
+    let mut lists = HashMap::new();
+    let row = |row: neo4rs::Row| {
+        lists.insert(ItemId::trusted(get::<String>(&row, "id")?), get(&row, "near")?);
+        Ok(())
+    };
+    shared.core.stream(shared.about(&shared.cypher.lists, tenant), row).await?;
+    Ok(lists)
 }
 
 /// What a tenant's node says.
@@ -106,7 +121,6 @@ pub(super) async fn neighbours(
 pub(super) struct TenantNode {
     pub(super) edges: u64,
     pub(super) mark: u64,
-    pub(super) generation: i64,
 }
 
 pub(super) async fn tenant(shared: &Shared, tenant: &Tenant) -> StoreResult<TenantNode> {
@@ -114,7 +128,7 @@ pub(super) async fn tenant(shared: &Shared, tenant: &Tenant) -> StoreResult<Tena
     let rows = shared.core.read(shared.config.call_timeout(), query).await?;
     let Some(row) = rows.first() else { return Ok(TenantNode::default()) };
     let whole = |column| get::<i64>(row, column).map(|n| n.max(0) as u64);
-    Ok(TenantNode { edges: whole("edges")?, mark: whole("mark")?, generation: get(row, "generation")? })
+    Ok(TenantNode { edges: whole("edges")?, mark: whole("mark")? })
 }
 
 pub(super) async fn scan(shared: &Shared, tenant: &Tenant) -> StoreResult<Vec<Edge>> {
@@ -157,22 +171,15 @@ pub(super) async fn touched(shared: &Shared, tenant: &Tenant, limit: usize) -> S
 
 pub(super) async fn digest(shared: &Shared) -> StoreResult<Digest> {
     for _ in 0..CHANGES_MET {
-        let before = generations(shared).await?;
-        let digest = digest_once(shared, &before).await?;
-        if generations(shared).await? == before {
+        if let Some(digest) = digest_once(shared).await? {
             return Ok(digest);
         }
     }
-    Err(StoreError::new(ErrorKind::Busy, STORE, "all lists were replaced again and again while they were read"))
+    Err(replaced())
 }
 
-async fn generations(shared: &Shared) -> StoreResult<HashMap<String, i64>> {
-    let query = || neo4rs::query(&shared.cypher.generations);
-    let rows = shared.core.read(shared.config.call_timeout(), query).await?;
-    rows.iter().map(|row| Ok((get(row, "name")?, get(row, "generation")?))).collect()
-}
-
-async fn digest_once(shared: &Shared, generations: &HashMap<String, i64>) -> StoreResult<Digest> {
+/// `None` where a list was being replaced.
+async fn digest_once(shared: &Shared) -> StoreResult<Option<Digest>> {
     let mut digest = Digest::default();
     let edges = |row: neo4rs::Row| {
         let (tenant, user): (String, String) = (get(&row, "tenant")?, get(&row, "id")?);
@@ -183,12 +190,12 @@ async fn digest_once(shared: &Shared, generations: &HashMap<String, i64>) -> Sto
         Ok(())
     };
     shared.core.stream(neo4rs::query(&shared.cypher.digest_edges), edges).await?;
+    let mut whole = true;
     let lists = |row: neo4rs::Row| {
         let (tenant, item): (String, String) = (get(&row, "tenant")?, get(&row, "id")?);
-        let current = generations.get(&tenant).copied().unwrap_or(0);
-        let all: Vec<(String, f64, i64)> = get(&row, "list")?;
-        let now = all.into_iter().filter(|(.., generation)| *generation == current);
-        let mut list: Vec<Neighbour> = now.map(|(id, weight, _)| neighbour(id, weight)).collect();
+        let all: Vec<(String, f64)> = get(&row, "list")?;
+        whole &= all.len() == place(get(&row, "size")?);
+        let mut list: Vec<Neighbour> = all.into_iter().map(|(id, weight)| neighbour(id, weight)).collect();
         list.sort_by(strongest_first);
         if !list.is_empty() {
             digest.add_neighbours(&tenant, &item, &list);
@@ -196,5 +203,5 @@ async fn digest_once(shared: &Shared, generations: &HashMap<String, i64>) -> Sto
         Ok(())
     };
     shared.core.stream(neo4rs::query(&shared.cypher.digest_lists), lists).await?;
-    Ok(digest)
+    Ok(whole.then_some(digest))
 }

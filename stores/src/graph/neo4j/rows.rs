@@ -6,8 +6,9 @@ use nearcast_domain::{
     ErrorKind, ItemId, StoreError, StoreResult, Timestamp, UserId,
     ports::{Edge, Neighbour},
 };
-use neo4rs::{BoltList, BoltType, Row};
+use neo4rs::{BoltList, BoltNull, BoltType, Row};
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 
 use super::STORE;
 
@@ -43,8 +44,22 @@ pub(super) fn edge(user: UserId, item: ItemId, (_, weight, positive, first, last
 }
 
 pub(super) fn list_row(item: &ItemId, near: &[Neighbour]) -> BoltType {
-    let near = near.iter().map(|n| list(vec![n.item.as_str().into(), f64::from(n.weight).into()])).collect();
-    list(vec![item.as_str().into(), list(near)])
+    let near_rows = near.iter().map(|n| list(vec![n.item.as_str().into(), f64::from(n.weight).into()])).collect();
+    let number = if near.is_empty() { BoltType::Null(BoltNull) } else { number(near).into() };
+    list(vec![item.as_str().into(), list(near_rows), number])
+}
+
+/// A number that two different lists do not share: of a list's items and weights in their order.
+pub(super) fn number(near: &[Neighbour]) -> i64 {
+    let mut hash = Sha256::new();
+    for n in near {
+        hash.update((n.item.as_str().len() as u64).to_le_bytes());
+        hash.update(n.item.as_str());
+        hash.update((n.weight + 0.0).to_bits().to_le_bytes());
+    }
+    let first = hash.finalize().first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    // Never below zero: see `FAR`.
+    (first >> 1).cast_signed()
 }
 
 pub(super) fn neighbour(id: String, weight: f64) -> Neighbour {

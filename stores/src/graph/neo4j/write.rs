@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use nearcast_domain::{
-    ErrorKind, ItemId, StoreError, StoreResult, Tenant, UserId,
+    ItemId, StoreResult, Tenant, UserId,
     ports::{Edge, Neighbour, NeighbourList},
 };
 use neo4rs::Query;
 
 use super::{
-    STORE, Shared, read,
-    rows::{edge_row, first, list, list_row, texts, whole},
+    Shared, read,
+    rows::{edge_row, first, list, list_row, number, texts, whole},
 };
 
 pub(super) async fn set_edges(shared: &Shared, tenant: &Tenant, edges: &[Edge]) -> StoreResult<()> {
@@ -57,17 +57,16 @@ pub(super) async fn set_neighbours(shared: &Shared, tenant: &Tenant, lists: &[Ne
         let make = || {
             let ids = texts(part.iter().map(|(item, _)| item.as_str()));
             let settle = shared.about(&shared.cypher.settle_lists, tenant).param("ids", ids).param("upto", mark(upto));
-            vec![write_lists(shared, tenant, part, None), settle]
+            vec![write_lists(shared, tenant, part), settle]
         };
         shared.core.write(make).await?;
     }
     Ok(())
 }
 
-/// Lists of a generation, or of the one that counts.
-fn write_lists(shared: &Shared, tenant: &Tenant, part: &[(&ItemId, &[Neighbour])], generation: Option<i64>) -> Query {
+fn write_lists(shared: &Shared, tenant: &Tenant, part: &[(&ItemId, &[Neighbour])]) -> Query {
     let lists = list(part.iter().map(|(item, near)| list_row(item, near)).collect());
-    shared.about(&shared.cypher.set_lists, tenant).param("lists", lists).param("generation", generation)
+    shared.about(&shared.cypher.set_lists, tenant).param("lists", lists)
 }
 
 fn mark(upto: u64) -> i64 {
@@ -80,42 +79,31 @@ pub(super) async fn replace_neighbours(
     lists: &[NeighbourList],
     upto: u64,
 ) -> StoreResult<()> {
-    let cypher = &shared.cypher;
-    let about = |text: &str| shared.about(text, tenant);
-    let rows = shared.core.write(|| vec![about(&cypher.new_generation)]).await?;
-    let generation: i64 = first(&rows, "generation")?
-        .ok_or_else(|| StoreError::new(ErrorKind::Corrupt, STORE, "neo4j: the tenant's node is gone"))?;
+    let mut there = read::lists(shared, tenant).await?;
     let chosen = chosen(lists);
-    let filled: Vec<_> = chosen.into_iter().filter(|(_, near)| !near.is_empty()).collect();
-    for part in parts(&filled, shared.config.batch_rows) {
-        shared.core.write(|| vec![write_lists(shared, tenant, part, Some(generation))]).await?;
-    }
-    shared.core.write(|| vec![about(&cypher.switch).param("generation", generation)]).await?;
-    // From here on the new lists count. Marks are taken back after, not before: a crash in between costs work, no touch.
-    let rows = whole(shared.config.batch_rows);
-    loop {
-        let found = shared.core.write(|| vec![about(&cypher.settle_all).param("upto", mark(upto)).param("rows", rows)]).await?;
-        if first::<i64>(&found, "gone")?.unwrap_or(0) < rows {
-            break;
+    // Most lists are as they were: these are not written.
+    let mut changed: Vec<(&ItemId, &[Neighbour])> = Vec::new();
+    for (item, near) in chosen {
+        let before = there.remove(item);
+        if before != (!near.is_empty()).then(|| number(near)) {
+            changed.push((item, near));
         }
     }
-    sweep(shared, tenant).await
-}
-
-/// Deletes the lists of generations that no longer count, also those that a crash left behind.
-async fn sweep(shared: &Shared, tenant: &Tenant) -> StoreResult<()> {
-    let generation = read::tenant(shared, tenant).await?.generation;
-    // An item can have lists of several generations.
-    let items = whole((shared.config.batch_rows / 50).max(1));
-    let mut after = Some(String::new());
-    while let Some(key) = after {
-        let make = || {
-            let query = shared.about(&shared.cypher.sweep, tenant);
-            vec![query.param("after", &*key).param("rows", items).param("generation", generation)]
-        };
-        after = first::<Option<String>>(&shared.core.write(make).await?, "last")?.flatten();
+    let mut gone: Vec<ItemId> = there.into_keys().collect();
+    gone.sort_unstable();
+    changed.extend(gone.iter().map(|item| (item, &[] as &[Neighbour])));
+    for part in parts(&changed, shared.config.batch_rows) {
+        shared.core.write(|| vec![write_lists(shared, tenant, part)]).await?;
     }
-    Ok(())
+    // Marks are taken back after, not before: a crash in between costs work, no touch.
+    let rows = whole(shared.config.batch_rows);
+    loop {
+        let settle = || shared.about(&shared.cypher.settle_all, tenant).param("upto", mark(upto)).param("rows", rows);
+        let found = shared.core.write(|| vec![settle()]).await?;
+        if first::<i64>(&found, "gone")?.unwrap_or(0) < rows {
+            return Ok(());
+        }
+    }
 }
 
 pub(super) async fn erase(shared: &Shared, tenant: &Tenant, user: &UserId) -> StoreResult<u64> {
