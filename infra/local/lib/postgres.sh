@@ -79,7 +79,8 @@ postgres_command() { COMMAND=("$(postgres_bin postgres)" -D "$STACK/data/postgre
 postgres_finish() {
   postgres_databases
   # FerretDB asks by key and makes no index for it.
-  local mark="$STACK/data/postgres/documents-indexed"
+  local mark
+  mark="$STACK/data/postgres/documents-indexed-$(cksum <"$HERE/ferretdb/index_documents.sql" | cut -d' ' -f1)"
   if [ ! -e "$mark" ]; then
     postgres_sql postgres ferretdb <"$HERE/ferretdb/index_documents.sql" >/dev/null
     touch "$mark"
