@@ -7,6 +7,8 @@ mod groups;
 mod outage;
 #[path = "kafka/own.rs"]
 mod own;
+#[path = "kafka/secure.rs"]
+mod secure;
 #[path = "kafka/support.rs"]
 mod support;
 

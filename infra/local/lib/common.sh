@@ -78,6 +78,7 @@ default_port() {
   case "$1" in
     kafka) echo 19092 ;;
     kafka_controller) echo 19093 ;;
+    kafka_secure) echo 19094 ;;
     postgres) echo 15432 ;;
     ferretdb) echo 17017 ;;
     neo4j) echo 17687 ;;

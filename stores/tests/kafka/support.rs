@@ -40,6 +40,11 @@ impl Cluster {
             session_timeout_ms: 6000,
             ..KafkaConfig::default()
         };
+        Self::of(config).await
+    }
+
+    /// The topics of this configuration.
+    pub async fn of(config: KafkaConfig) -> Self {
         let log = KafkaLog::new(&config).unwrap();
         let lines = log.setup().await.unwrap();
         assert_eq!(lines.len(), 2, "{lines:?}");
