@@ -20,11 +20,17 @@ use super::{
     states::GuardStates,
 };
 
+/// How many deadlines a survey has.
+const SURVEY: u32 = 10;
+
 /// What a call is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// A read of a request: has a deadline, and may be made twice.
     Read,
+    /// A read of many rows, asked for beside requests: has ten times the deadline, is made once, and that it is slow says nothing about
+    /// the store.
+    Survey,
     /// A write: has a deadline, and is made once.
     Write,
     /// A wait for something to happen: the caller bounds it, and how long it takes says nothing about the store.
@@ -112,6 +118,7 @@ impl Guard {
         };
         let result = match op {
             Op::Wait | Op::Bulk => Ok(first().await),
+            Op::Survey => timeout_at(begun + SURVEY * self.limits.deadline, first()).await,
             Op::Write => timeout_at(deadline, first()).await,
             Op::Read => timeout_at(deadline, self.twice(first, second)).await,
         };

@@ -36,11 +36,11 @@ impl LedgerRead for Guarded<dyn LedgerRead> {
     }
 
     async fn newest_items(&self, tenant: &Tenant, category: Option<&str>, limit: usize) -> StoreResult<Vec<ItemState>> {
-        self.call("newest_items", Op::Read, |p| p.newest_items(tenant, category, limit)).await
+        self.call("newest_items", Op::Survey, |p| p.newest_items(tenant, category, limit)).await
     }
 
     async fn users(&self, tenant: &Tenant, prefix: &str, after: Option<&UserId>, limit: usize) -> StoreResult<Vec<UserId>> {
-        self.call("users", Op::Read, |p| p.users(tenant, prefix, after, limit)).await
+        self.call("users", Op::Survey, |p| p.users(tenant, prefix, after, limit)).await
     }
 
     async fn catalogue(
@@ -50,7 +50,7 @@ impl LedgerRead for Guarded<dyn LedgerRead> {
         limit: usize,
         revision: Option<&str>,
     ) -> StoreResult<Vec<ItemState>> {
-        self.call("catalogue", Op::Read, |p| p.catalogue(tenant, after, limit, revision)).await
+        self.call("catalogue", Op::Survey, |p| p.catalogue(tenant, after, limit, revision)).await
     }
 
     async fn tenants(&self) -> StoreResult<Vec<Tenant>> {
