@@ -18,13 +18,23 @@ pub struct IngestConfig {
     /// Where the ledger is a server that is asked user by user: up to so many engagements of a user are read at once, for edges and
     /// profile together. 0: edges are read by pairs, which costs an embedded ledger less.
     pub whole_history: usize,
+    /// Such histories are remembered in so many MiB, where a shared log gives a worker all events of its users; 0: none is.
+    pub histories_mib: usize,
     /// How often a batch is tried again while a store cannot be reached, before the worker gives up; 0: for ever.
     pub retries: u32,
 }
 
 impl Default for IngestConfig {
     fn default() -> Self {
-        Self { batch_records: 8192, batch_bytes: 8 << 20, queue: 2, linger_ms: 0, whole_history: 0, retries: 0 }
+        Self {
+            batch_records: 8192,
+            batch_bytes: 8 << 20,
+            queue: 2,
+            linger_ms: 0,
+            whole_history: 0,
+            histories_mib: 64,
+            retries: 0,
+        }
     }
 }
 
@@ -45,6 +55,9 @@ impl IngestConfig {
         }
         if self.whole_history > 100_000 {
             return Err("ingest.whole_history must not be above 100000".into());
+        }
+        if self.histories_mib > 65_536 {
+            return Err("ingest.histories_mib must not be above 65536".into());
         }
         Ok(())
     }

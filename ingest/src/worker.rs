@@ -102,7 +102,7 @@ pub struct Lanes {
 impl Worker {
     /// A worker over these stores.
     pub fn new(stores: Stores, config: IngestConfig, rules: Rules) -> Self {
-        let projector = Arc::new(Projector::new(stores.clone(), rules.clone(), config.whole_history));
+        let projector = Arc::new(Projector::new(stores.clone(), rules.clone(), &config));
         let main = Lane { embedder: stores.embedder.clone(), projector };
         let lanes = std::sync::RwLock::new(Arc::new(Lanes { main, also: None }));
         Self {
@@ -132,7 +132,7 @@ impl Worker {
     pub async fn set_lanes(&self, main: &Arc<dyn Embedder>, also: Option<&Arc<dyn Embedder>>) {
         let _nobody = self.gate.write().await;
         let stores = Stores { embedder: main.clone(), ..self.stores.clone() };
-        let projector = Arc::new(Projector::new(stores, self.rules.clone(), self.config.whole_history));
+        let projector = Arc::new(Projector::new(stores, self.rules.clone(), &self.config));
         let main = Lane { embedder: main.clone(), projector };
         let also = also.map(|e| Lane { embedder: e.clone(), projector: self.shadow(e) });
         *self.lanes.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(Lanes { main, also });
@@ -152,6 +152,7 @@ impl Worker {
         // While the projections of one batch are written, the next is embedded and taken in by the ledger.
         let (ready, mut taken_in) = mpsc::channel::<Part<'_>>(1);
         let take_in = async {
+            self.warm_up().await;
             let mut waiting = None;
             'batches: while let Some(batch) = self.gather(&mut rx, &mut waiting).await {
                 let mut whole = Some(Done { position: batch.position.clone(), erased: erased(&batch) });
@@ -208,6 +209,16 @@ impl Worker {
         projected?;
         fed?;
         Ok(*self.totals.borrow())
+    }
+
+    /// Lets a ledger that remembers item vectors read what it will need, before the first profile waits for it.
+    async fn warm_up(&self) {
+        let revision = &self.lanes().main.embedder.model().revision.clone();
+        if self.config.whole_history > 0
+            && let Err(e) = self.stores.ledger.item_vectors(&Tenant::default(), &[], revision).await
+        {
+            tracing::debug!(error = %e, "item vectors are read as they are needed");
+        }
     }
 
     /// The next batch, and with it whatever else waits and fits: a call to a store that is far away costs about the same for one event

@@ -46,6 +46,29 @@ async fn however_it_is_read_and_gathered() {
     assert_eq!(digests(lingering, 7).await.0, plain);
 }
 
+/// Histories that are remembered are what the ledger holds: while the log changes hands, and while somebody writes the same users who
+/// owns no part of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn remembered_histories_change_nothing() {
+    let plain = digests(IngestConfig::default(), 50).await.0;
+    for whole_history in [1000, 50] {
+        let config = IngestConfig { whole_history, histories_mib: 1, ..IngestConfig::default() };
+        let dir = tempfile::tempdir().unwrap();
+        let world = World::open(dir.path()).await;
+        let (own, other) = (world.worker(config.clone()), world.worker(config));
+        let mut claim = Claim::revocable();
+        for (n, batch) in town(7, 25, 1500).chunks(50).map(<[_]>::to_vec).enumerate() {
+            let (worker, held) = if n % 5 == 4 { (&other, Claim::default()) } else { (&own, claim.clone()) };
+            let mut source = Batches(vec![(batch, held)].into_iter());
+            worker.run(&mut source, &CancellationToken::new()).await.unwrap();
+            if n % 7 == 6 {
+                claim = claim.next_turn();
+            }
+        }
+        assert_eq!(world.digests().await, plain, "whole_history {whole_history}");
+    }
+}
+
 /// Fails at its n-th call, or runs something there.
 struct Trouble<F> {
     inner: WordEmbedder,

@@ -186,6 +186,14 @@ impl LedgerWrite for Told<dyn LedgerWrite> {
         self.inner.add_vectors(made, revision, stale).await
     }
 
+    async fn wrote_beside(&self) -> StoreResult<()> {
+        self.inner.wrote_beside().await
+    }
+
+    async fn written_beside(&self) -> StoreResult<u64> {
+        self.inner.written_beside().await
+    }
+
     async fn clear_stale(&self, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()> {
         self.inner.clear_stale(marks).await
     }

@@ -219,6 +219,13 @@ pub trait LedgerWrite: LedgerRead {
     /// marked stale where `stale` says so.
     async fn add_vectors(&self, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64>;
 
+    /// Says that somebody wrote events whose users may be another's: behind the write, and before its projections. Whoever remembers
+    /// histories of users that are theirs alone forgets them then.
+    async fn wrote_beside(&self) -> StoreResult<()>;
+
+    /// A number that is another one after each [`Self::wrote_beside`].
+    async fn written_beside(&self) -> StoreResult<u64>;
+
     /// Takes back marks that [`LedgerRead::stale_users`] handed out, unless they were set again since.
     async fn clear_stale(&self, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()>;
 }

@@ -6,6 +6,7 @@ mod edges;
 mod mend;
 mod profiles;
 mod rebuild;
+mod remembered;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,12 @@ use nearcast_domain::{
 };
 use tokio::sync::RwLock;
 
-use crate::{config::Rules, stage::timed, worker::Stores};
+use self::remembered::Remembered;
+use crate::{
+    config::{IngestConfig, Rules},
+    stage::timed,
+    worker::Stores,
+};
 
 /// Of so many tenants the projections are written at once.
 const TENANTS_AT_ONCE: usize = 8;
@@ -42,6 +48,9 @@ pub struct Projector {
     rules: Rules,
     /// See [`crate::IngestConfig::whole_history`].
     whole_history: usize,
+    /// See [`crate::IngestConfig::histories_mib`].
+    histories_bytes: usize,
+    remembered: Remembered,
     /// Held by many who write profiles of their own users, or by the one who writes profiles that became stale: nobody may read a
     /// history, be overtaken, and write what is old by then.
     profiles: RwLock<()>,
@@ -54,13 +63,22 @@ pub struct Projector {
 
 impl Projector {
     /// A projector over these stores.
-    pub fn new(stores: Stores, rules: Rules, whole_history: usize) -> Self {
-        Self { stores, rules, whole_history, profiles: RwLock::new(()), shared: AtomicBool::new(false), shadow: false }
+    pub fn new(stores: Stores, rules: Rules, config: &IngestConfig) -> Self {
+        Self {
+            stores,
+            rules,
+            whole_history: config.whole_history,
+            histories_bytes: config.histories_mib << 20,
+            remembered: Remembered::default(),
+            profiles: RwLock::new(()),
+            shared: AtomicBool::new(false),
+            shadow: false,
+        }
     }
 
     /// A projector of a revision beside the one that is read: of vectors alone.
     pub fn shadow(stores: Stores, rules: Rules) -> Self {
-        Self { shadow: true, ..Self::new(stores, rules, 0) }
+        Self { shadow: true, ..Self::new(stores, rules, &IngestConfig { whole_history: 0, ..IngestConfig::default() }) }
     }
 
     /// The revision that it writes.
@@ -73,8 +91,9 @@ impl Projector {
         self.shared.store(true, Ordering::Relaxed);
     }
 
-    /// Projects a batch that the ledger has taken in. Duplicates too: a crash may have come between ledger and projection.
-    pub async fn project(&self, appends: &[Append], outcomes: &[Appended]) -> StoreResult<()> {
+    /// Projects a batch that the ledger has taken in. Duplicates too: a crash may have come between ledger and projection. `turn`: see
+    /// [`nearcast_domain::ports::Claim::turn`].
+    pub async fn project(&self, appends: &[Append], outcomes: &[Appended], turn: Option<u64>) -> StoreResult<()> {
         let mut tenants: BTreeMap<Tenant, Touched> = BTreeMap::new();
         for (append, outcome) in appends.iter().zip(outcomes) {
             if matches!(outcome, Appended::New | Appended::Duplicate) {
@@ -83,10 +102,10 @@ impl Projector {
             }
         }
         let tenants = stream::iter(tenants.into_iter().map(Ok));
-        tenants.try_for_each_concurrent(TENANTS_AT_ONCE, |(tenant, touched)| self.project_tenant(tenant, touched)).await
+        tenants.try_for_each_concurrent(TENANTS_AT_ONCE, |(tenant, touched)| self.project_tenant(tenant, touched, turn)).await
     }
 
-    async fn project_tenant(&self, tenant: Tenant, mut touched: Touched) -> StoreResult<()> {
+    async fn project_tenant(&self, tenant: Tenant, mut touched: Touched, turn: Option<u64>) -> StoreResult<()> {
         if self.shadow {
             touched.profiles.append(&mut touched.erased);
             self.newest_versions(&tenant, &mut touched).await?;
@@ -101,7 +120,7 @@ impl Projector {
         let people = async {
             let _own = self.profiles.read().await;
             if self.whole_history > 0 {
-                return self.write_users(&tenant, &users, &touched.pairs).await;
+                return self.write_users(&tenant, &users, &touched.pairs, turn).await;
             }
             let (edges, profiles) =
                 tokio::join!(self.write_edges(&tenant, &touched.pairs), self.write_profiles(&tenant, &users));

@@ -36,13 +36,12 @@ impl Projector {
         tenant: &Tenant,
         users: &[UserId],
         pairs: &BTreeSet<(UserId, ItemId)>,
+        turn: Option<u64>,
     ) -> StoreResult<()> {
         let n = self.rules.profile.events;
         let whole = self.whole_history.max(n);
-        let revision = &self.stores.embedder.model().revision;
         for users in users.chunks(PORTION) {
-            let limit = HistoryLimit { engagements: whole, messages: n };
-            let mut histories = timed("histories", self.stores.ledger.histories(tenant, users, limit, Some(revision))).await?;
+            let mut histories = timed("histories", self.histories(tenant, users, turn)).await?;
             let (mut rows, mut long) = (Vec::new(), BTreeSet::new());
             for (user, history) in users.iter().zip(&mut histories) {
                 let own = pairs.range((user.clone(), ItemId::trusted(""))..).take_while(|(u, _)| u == user);

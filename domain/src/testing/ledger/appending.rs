@@ -263,3 +263,17 @@ pub(super) async fn tenants_apart(store: &dyn LedgerWrite) {
     assert!(tenants.is_sorted() && tenants.contains(&a.0) && tenants.contains(&b.0));
     assert!(store.erasures().await.unwrap().is_sorted_by_key(|r| (r.tenant.clone(), r.user.clone())));
 }
+
+/// Whoever asks learns of each writer that says so, and of nothing else.
+pub(super) async fn written_beside(store: &dyn LedgerWrite) {
+    let m = Maker::new("beside");
+    let mut before = store.written_beside().await.unwrap();
+    for n in 0..3 {
+        store.append(&[m.view(&format!("b{n}"), "anna", "lamp", n)], R).await.unwrap();
+        assert_eq!(store.written_beside().await.unwrap(), before);
+        store.wrote_beside().await.unwrap();
+        let after = store.written_beside().await.unwrap();
+        assert_ne!(after, before);
+        before = after;
+    }
+}

@@ -26,6 +26,7 @@ pub async fn ledger(store: &dyn LedgerWrite) {
     appending::erasing(store).await;
     appending::erasing_within_a_batch(store).await;
     appending::tenants_apart(store).await;
+    appending::written_beside(store).await;
     reading::odd_names(store).await;
     reading::many(store).await;
 }

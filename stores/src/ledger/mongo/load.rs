@@ -162,13 +162,35 @@ pub(super) async fn sample(mongo: &Mongo, keys: usize) -> StoreResult<Option<usi
     Ok((keys >= 4 * SAMPLE && mongo.one_by_one().await?).then_some(keys / SAMPLE))
 }
 
+/// Goes over a whole collection.
+pub(super) async fn every<T>(
+    mongo: &Mongo,
+    collection: &str,
+    projection: Option<Document>,
+    mut then: impl FnMut(T) + Send,
+) -> StoreResult<()>
+where
+    T: serde::de::DeserializeOwned + Unpin + Send + Sync,
+{
+    let rows = mongo.read::<T>(collection).await?;
+    let mut find = rows.find(doc! {}).batch_size(BATCH);
+    if let Some(fields) = projection {
+        find = find.projection(fields);
+    }
+    let mut all = mongo.call(find).await?;
+    while let Some(document) = mongo.call(async { all.next().await.transpose() }).await? {
+        then(document);
+    }
+    Ok(())
+}
+
 /// Documents by `_id`, in as few calls as is quick on this server.
 pub(super) async fn by_id<T>(
     mongo: &Mongo,
     collection: &str,
     wanted: &[String],
     projection: Option<Document>,
-    key: impl Fn(&T) -> &String,
+    key: impl Fn(&T) -> &String + Sync,
 ) -> StoreResult<HashMap<String, T>>
 where
     T: serde::de::DeserializeOwned + Unpin + Send + Sync,
@@ -181,17 +203,13 @@ where
     }
     let rows = mongo.read::<T>(collection).await?;
     if mongo.whole_costs_less(collection, wanted.len(), READ_FOR_A_KEY).await? {
-        let mut find = rows.find(doc! {}).batch_size(BATCH);
-        if let Some(fields) = projection {
-            find = find.projection(fields);
-        }
-        let mut all = mongo.call(find).await?;
         let mut found = HashMap::new();
-        while let Some(document) = mongo.call(async { all.next().await.transpose() }).await? {
+        every(mongo, collection, projection, |document: T| {
             if wanted.binary_search(key(&document)).is_ok() {
                 found.insert(key(&document).clone(), document);
             }
-        }
+        })
+        .await?;
         return Ok(found);
     }
     let (rows, projection) = (&rows, &projection);

@@ -10,6 +10,7 @@ mod facts;
 mod items;
 mod keys;
 mod load;
+mod marks;
 mod read;
 mod scan;
 mod seen;
@@ -185,6 +186,14 @@ impl LedgerWrite for MongoLedger {
 
     async fn add_vectors(&self, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64> {
         items::add_vectors(&self.mongo, made, revision, stale).await
+    }
+
+    async fn wrote_beside(&self) -> StoreResult<()> {
+        marks::set(&self.mongo, marks::BESIDE).await
+    }
+
+    async fn written_beside(&self) -> StoreResult<u64> {
+        Ok(marks::get(&self.mongo, marks::BESIDE).await?.cast_unsigned())
     }
 
     async fn clear_stale(&self, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()> {

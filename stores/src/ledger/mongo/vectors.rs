@@ -10,27 +10,26 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use mongodb::bson::{Document, doc};
 use nearcast_domain::{ItemId, StoreResult, Tenant, Vector};
 
 use super::{
     COLLECTIONS, MongoLedger,
     documents::{ItemDoc, revision_field, vector},
     keys,
-    load::by_id,
+    load::{self, by_id},
+    marks,
 };
 use crate::mongo::Mongo;
 
 /// So many vectors are remembered; then memory begins anew.
 const VECTORS: usize = 16_384;
-/// The document that holds the mark of the newest change, and its field.
-const CHANGES: &str = "vectors";
-const FIELD: &str = "changed";
 
 #[derive(Default)]
 struct Memory {
     /// The change that this is as of.
     as_of: Option<i64>,
+    /// Whether there ever was anything in it, or anybody asked.
+    begun: bool,
     /// By key and revision's field.
     vectors: HashMap<(String, String), Vector>,
 }
@@ -48,8 +47,13 @@ impl Known {
         self.lock().as_of
     }
 
-    /// This was the newest change when somebody asked just now.
-    fn asked(&self, newest: i64) {
+    /// This was the newest change when somebody asked just now. Answers whether memory is yet to begin.
+    fn asked(&self, newest: i64) -> bool {
+        self.set_as_of(newest);
+        !std::mem::replace(&mut self.lock().begun, true)
+    }
+
+    fn set_as_of(&self, newest: i64) {
         let mut memory = self.lock();
         if memory.as_of != Some(newest) {
             memory.vectors.clear();
@@ -68,6 +72,7 @@ impl Known {
             return;
         }
         for (ti, field, vector) in found {
+            memory.begun = true;
             if memory.vectors.len() >= VECTORS {
                 memory.vectors.clear();
             }
@@ -90,24 +95,20 @@ impl Known {
     }
 }
 
-/// Marks a change: behind the write, and before it is asked who engaged with what was changed. A mark is drawn by chance and never
-/// comes again, also where a server lets two writers count to the same number.
+/// Marks a change: behind the write, and before it is asked who engaged with what was changed.
 pub(super) async fn changed(mongo: &Mongo) -> StoreResult<()> {
-    let mark = doc! { "$set": { FIELD: fastrand::i64(1..) } };
-    mongo.update(COLLECTIONS.counters, vec![doc! { "q": { "_id": CHANGES }, "u": mark, "upsert": true }]).await.map(drop)
+    marks::set(mongo, marks::VECTORS).await
 }
 
 /// The mark of the newest change.
 async fn newest(mongo: &Mongo) -> StoreResult<i64> {
-    let counters = mongo.read::<Document>(COLLECTIONS.counters).await?;
-    let found = mongo.call(counters.find_one(doc! { "_id": CHANGES })).await?;
-    Ok(found.and_then(|d| d.get_i64(FIELD).ok()).unwrap_or(0))
+    marks::get(mongo, marks::VECTORS).await
 }
 
 /// As of when whoever is about to write items may have them remembered.
 pub(super) async fn as_of(ledger: &MongoLedger) -> StoreResult<Option<i64>> {
     if ledger.vectors.as_of().is_none() {
-        ledger.vectors.asked(newest(&ledger.mongo).await?);
+        ledger.vectors.set_as_of(newest(&ledger.mongo).await?);
     }
     Ok(ledger.vectors.as_of())
 }
@@ -121,7 +122,12 @@ pub(super) async fn of_items(
 ) -> StoreResult<Vec<Option<Vector>>> {
     let (mongo, known, field) = (&ledger.mongo, &ledger.vectors, revision_field(revision));
     let as_of = newest(mongo).await?;
-    known.asked(as_of);
+    if known.asked(as_of) && mongo.whole_costs_less(COLLECTIONS.items, VECTORS, 1).await? {
+        // Nothing is known, and there are so few items, each of them a call of its own, that all vectors are read at once.
+        let mut all = Vec::new();
+        load::every(mongo, COLLECTIONS.items, None, |item: ItemDoc| all.push(item)).await?;
+        known.made(Some(as_of), &all, mongo)?;
+    }
     let tis: Vec<String> = items.iter().map(|i| keys::owned(tenant, i.as_str())).collect();
     let mut vectors: Vec<Option<Vector>> = tis.iter().map(|ti| known.get(ti, &field)).collect();
     let wanted: Vec<String> = tis.iter().zip(&vectors).filter(|(_, v)| v.is_none()).map(|(ti, _)| ti.clone()).collect();

@@ -8,7 +8,10 @@ mod read;
 mod schema;
 mod write;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use async_trait::async_trait;
 use nearcast_domain::{
@@ -27,12 +30,14 @@ use crate::sqlite::{Database, begin, rows::json};
 /// `ledger.db`.
 pub struct SqliteLedger {
     db: Database,
+    /// No other process has the file.
+    beside: AtomicU64,
 }
 
 impl SqliteLedger {
     /// Opens the file, making it where it is missing.
     pub async fn open(path: &Path) -> StoreResult<Self> {
-        Ok(Self { db: Database::open(path, &schema::SCHEMA).await? })
+        Ok(Self { db: Database::open(path, &schema::SCHEMA).await?, beside: AtomicU64::new(0) })
     }
 
     /// Tidies up before the end of the process. Not needed for safety.
@@ -173,6 +178,15 @@ impl LedgerWrite for SqliteLedger {
     async fn add_vectors(&self, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64> {
         let mut writer = self.db.writer().await;
         write::add_vectors(&mut writer, made, revision, stale).await.map_err(|e| self.db.error(e))
+    }
+
+    async fn wrote_beside(&self) -> StoreResult<()> {
+        self.beside.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn written_beside(&self) -> StoreResult<u64> {
+        Ok(self.beside.load(Ordering::SeqCst))
     }
 
     async fn clear_stale(&self, marks: &[(Tenant, UserId, u64)]) -> StoreResult<()> {

@@ -139,6 +139,7 @@ impl Shared {
         for (partition, committed) in partitions {
             state.parts.insert(*partition, Part { committed: *committed, handed: *committed });
         }
+        state.claim = state.claim.next_turn();
         state.grown = true;
     }
 
@@ -285,6 +286,7 @@ impl Shared {
         for partition in partitions {
             state.parts.remove(partition);
         }
+        state.claim = state.claim.next_turn();
         let patience = if state.closing { Duration::ZERO } else { patience };
         drop(state);
         if let Some(claim) = withdrawn {
