@@ -10,8 +10,8 @@ use std::{
 
 use futures_util::future::OptionFuture;
 use nearcast_domain::{
-    Event, StoreError, StoreResult, Timestamp,
-    ports::{Append, Appended, Priority, answer_prefix, erasures},
+    Event, StoreError, StoreResult, Tenant, Timestamp, UserId,
+    ports::{Append, Appended, Priority, answer_prefix, erasures, item_epoch},
 };
 use tokio::sync::RwLockReadGuard;
 use tokio_util::sync::CancellationToken;
@@ -141,9 +141,16 @@ impl Worker {
         timed("embed", self.embed(&lanes.main, batch)).await?;
         if batch.outcomes.is_none() {
             let Some(_writing) = batch.claim.begin() else { return Ok(false) };
-            let revision = &lanes.main.embedder.model().revision;
+            let (revision, projector) = (&lanes.main.embedder.model().revision, &lanes.main.projector);
+            let turn = batch.claim.turn();
+            timed("recall", projector.recall(&batch.appends, turn)).await?;
+            let outcomes = timed("ledger", self.stores.ledger.append(&batch.appends, revision)).await?;
+            projector.learn(&batch.appends, &outcomes, turn);
+            if turn.is_none() {
+                self.stores.ledger.wrote_beside().await?;
+            }
             // Kept for a later try: an event that this batch brought is new, also when a projection has to be told again.
-            batch.outcomes = Some(timed("ledger", self.stores.ledger.append(&batch.appends, revision)).await?);
+            batch.outcomes = Some(outcomes);
         }
         Ok(true)
     }
@@ -161,8 +168,10 @@ impl Worker {
         totals.count(outcomes);
         {
             let Some(_writing) = batch.claim.begin() else { return Ok(None) };
-            let (told, projected) =
-                tokio::join!(self.report_conflicts(batch, outcomes), lanes.main.projector.project(&batch.appends, outcomes));
+            let (told, projected) = tokio::join!(
+                self.report_conflicts(batch, outcomes),
+                lanes.main.projector.project(&batch.appends, outcomes, batch.claim.turn())
+            );
             told.and(projected)?;
             if let Some(also) = &lanes.also {
                 // Behind the revision that is read: what that one removes is gone from both.
@@ -198,7 +207,7 @@ impl Worker {
         if !new.is_empty() {
             self.stores.ledger.add_vectors(&new, &lane.embedder.model().revision, true).await?;
         }
-        lane.projector.project(appends, outcomes).await
+        lane.projector.project(appends, outcomes, None).await
     }
 
     /// Gives vectors to the texts that are new. What the ledger has is not embedded again.
@@ -266,7 +275,7 @@ impl Worker {
         OptionFuture::from(put).await.unwrap_or(Ok(()))
     }
 
-    /// Ends the cached answers of everyone in the batch, and those of erased users for good.
+    /// Ends the cached answers of everyone in the batch, those of erased users for good, and what others remember of its items.
     async fn end_epochs(&self, batch: &Decoded) -> StoreResult<()> {
         for a in &batch.appends {
             if let Event::Erasure(e) = &a.event {
@@ -277,7 +286,15 @@ impl Worker {
         let all = erasures();
         let erased = batch.appends.iter().filter(|a| matches!(a.event, Event::Erasure(_))).map(|a| (a.event.tenant(), &all));
         let users = batch.appends.iter().filter_map(|a| Some((a.event.tenant(), a.event.user()?)));
-        for (tenant, users) in by_tenant(users.chain(erased)) {
+        let items: Vec<(&Tenant, UserId)> = batch
+            .appends
+            .iter()
+            .filter_map(
+                |a| if let Event::Item(item) = &a.event { Some((&item.tenant, item_epoch(&item.item_id))) } else { None },
+            )
+            .collect();
+        let items = items.iter().map(|(tenant, epoch)| (*tenant, epoch));
+        for (tenant, users) in by_tenant(users.chain(erased).chain(items)) {
             self.stores.cache.bump(&tenant, &users).await?;
         }
         Ok(())

@@ -78,7 +78,7 @@ async fn filters_category_exclude_and_expiry() {
     assert_eq!(c.get("/recommendations/x?category=nothing").await.ids().len(), 0);
     let key = (Tenant::default(), ItemId::trusted(first[2].as_str()));
     let c = caller_with(ServeConfig { items: ItemMemoryConfig { fresh_ms: 0, ..Default::default() }, ..Default::default() });
-    c.fakes.world.lock().unwrap().items.get_mut(&key).unwrap().1.expires_at = Some(Timestamp::now());
+    c.fakes.world.lock().unwrap().change(&key, |i| i.expires_at = Some(Timestamp::now()));
     assert!(!c.get("/recommendations/chess-fan-03").await.ids().contains(&first[2]));
 }
 
@@ -100,7 +100,7 @@ async fn cached_answers_end_with_an_event_and_never_show_what_was_hidden() {
     assert_eq!(c.get(path).await.json["cache"], "hit");
     let hidden = third.ids()[0].clone();
     let key = (Tenant::default(), ItemId::trusted(hidden.as_str()));
-    c.fakes.world.lock().unwrap().items.get_mut(&key).unwrap().1.hidden = true;
+    c.fakes.world.lock().unwrap().change(&key, |i| i.hidden = true);
     let fourth = c.get(path).await;
     assert!(fourth.json["cache"] == "miss" && !fourth.ids().contains(&hidden), "{}", fourth.text);
 }

@@ -270,7 +270,7 @@ async fn what_an_earlier_life_knew_is_given_when_nothing_answers() {
     {
         let mut world = first.c.fakes.world.lock().unwrap();
         let key = (Tenant::default(), nearcast_domain::ItemId::trusted(hidden.as_str()));
-        world.items.get_mut(&key).unwrap().1.hidden = true;
+        world.change(&key, |i| i.hidden = true);
     }
     let stop = CancellationToken::new();
     let warm = tokio::spawn({
@@ -320,4 +320,29 @@ async fn late_answers_warm_the_memory() {
         assert!(rounds < 5, "{}", next.text);
     }
     assert_eq!(c.recommender.late_calls(), 0);
+}
+
+/// Where others write, a card is good for as long as its item's epoch, however old it is; then it is read again before it is shown.
+#[tokio::test(start_paused = true)]
+async fn a_card_lives_as_long_as_its_items_epoch() {
+    let c = Caller::new(Fakes::new(World::sample()), ServeConfig::default());
+    let first = c.get(FAN).await;
+    let reads = || c.fakes.world.lock().unwrap().calls["ledger.items"];
+    let before = reads();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(c.get(FAN).await.ids(), first.ids());
+    assert_eq!(reads(), before, "nothing changed, nothing is read");
+    let hidden = first.ids()[0].clone();
+    let key = (nearcast_domain::Tenant::default(), nearcast_domain::ItemId::trusted(&*hidden));
+    c.fakes.world.lock().unwrap().change(&key, |i| i.hidden = true);
+    sleep(Duration::from_secs(1)).await;
+    let next = c.get(FAN).await;
+    assert!(reads() > before, "what changed is read");
+    assert!(!next.ids().contains(&hidden), "before it is shown: {}", next.text);
+    // Whoever cannot ask for epochs asks for cards.
+    c.fakes.break_store("cache", Fault::Error);
+    let before = reads();
+    sleep(Duration::from_secs(60)).await;
+    assert!(c.get(FAN).await.degraded().iter().all(|d| d == "cache"));
+    assert!(reads() > before);
 }

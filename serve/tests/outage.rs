@@ -190,5 +190,5 @@ async fn hidden_stays_hidden_while_the_ledger_is_away() {
 
 fn hide(c: &Caller, item: &str) {
     let mut world = c.fakes.world.lock().unwrap();
-    world.items.get_mut(&(Tenant::default(), ItemId::trusted(item))).unwrap().1.hidden = true;
+    world.change(&(Tenant::default(), ItemId::trusted(item)), |i| i.hidden = true);
 }

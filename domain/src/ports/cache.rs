@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{StoreResult, Tenant, UserId};
+use crate::{ItemId, StoreResult, Tenant, UserId};
 
 /// An answer from before.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,4 +46,24 @@ pub fn answer_prefix(tenant: &Tenant, user: &UserId) -> String {
 /// id.
 pub fn erasures() -> UserId {
     UserId::trusted("\u{1}erasures")
+}
+
+/// Items share so many epochs of a tenant.
+const ITEM_EPOCHS: u64 = 1_024;
+
+/// Whose epoch rises with every change of this item, and of the few others that share it: what was read of an item in an epoch that has
+/// not ended is what the ledger has. No user can bear this id. The hash is 64-bit FNV-1a: every process must choose the same.
+pub fn item_epoch(item: &ItemId) -> UserId {
+    let fold = |h: u64, byte: &u8| (h ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = item.as_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, fold);
+    numbered(hash % ITEM_EPOCHS)
+}
+
+fn numbered(epoch: u64) -> UserId {
+    UserId::trusted(format!("\u{1}items-{epoch}"))
+}
+
+/// Everyone whom [`item_epoch`] can name.
+pub fn item_epochs() -> impl Iterator<Item = UserId> {
+    (0..ITEM_EPOCHS).map(numbered)
 }

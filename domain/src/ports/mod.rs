@@ -23,7 +23,7 @@ mod states;
 mod vectors;
 
 pub use artefacts::{ArtefactInfo, Artefacts, NewArtefact, NoArtefacts};
-pub use cache::{CachedAnswer, ResponseCache, answer_prefix, erasures};
+pub use cache::{CachedAnswer, ResponseCache, answer_prefix, erasures, item_epoch, item_epochs};
 pub use changes::Changes;
 pub use claim::{Claim, Claimed};
 pub use embedder::{Embedder, ModelInfo, Priority};

@@ -71,13 +71,20 @@ pub(super) struct KnownCard {
     pub at: Option<Instant>,
     /// When it was last asked for anew, while it was still given.
     pub asked: Option<Instant>,
+    /// When it was read, and in which epoch of its item, where that is known.
+    pub read: Option<(Instant, u64)>,
     /// It is neither hidden nor does it ever expire: told without looking at the card.
     pub plain: bool,
 }
 
 impl KnownCard {
     pub fn new(card: Arc<Card>, at: Option<Instant>) -> Self {
-        Self { plain: !card.hidden && card.expires_at.is_none(), card, at, asked: None }
+        Self { plain: !card.hidden && card.expires_at.is_none(), card, at, asked: None, read: None }
+    }
+
+    /// The same, read in this epoch of its item.
+    pub fn in_epoch(self, epoch: Option<u64>) -> Self {
+        Self { read: self.at.zip(epoch), ..self }
     }
 }
 
@@ -143,12 +150,21 @@ impl Catalogue {
         }
     }
 
+    /// A card that was read then is still what the ledger has at `at`; `None`: perhaps not.
+    pub(super) fn judge_card(&mut self, number: u32, read: (Instant, u64), at: Option<Instant>) {
+        if let Some(known) = self.cards[number as usize].as_mut().filter(|known| known.read == Some(read)) {
+            known.at = at;
+            known.read = known.read.filter(|_| at.is_some());
+        }
+    }
+
     /// What was known only protects from now on.
     pub(super) fn age_card(&mut self, item: &ItemId) {
         if let Some(n) = self.find(item)
             && let Some(known) = &mut self.cards[n as usize]
         {
             known.at = None;
+            known.read = None;
         }
     }
 

@@ -1,10 +1,15 @@
 //! Reading what is not remembered, and remembering it: each a call that goes on when its request no longer waits.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use futures_util::future::try_join_all;
 use nearcast_domain::{
     ItemId, StoreError, StoreResult, Tenant, UserId,
-    ports::{GraphRead, ItemState, LedgerRead},
+    ports::{GraphRead, ItemState, LedgerRead, ResponseCache, item_epoch, item_epochs},
 };
 use tokio::time::Instant;
 
@@ -13,7 +18,13 @@ use super::{
     late::Late,
     tenant::{Edges, Own, TenantMemory},
 };
-use crate::recommend::tally::heard;
+use crate::recommend::{budget::by, tally::heard};
+
+/// How long epochs are waited for, which mostly are known here: without them a card is good for as long as it is young.
+const EPOCHS_PATIENCE: Duration = Duration::from_millis(10);
+
+/// By owner.
+pub type Epochs = HashMap<UserId, u64>;
 
 /// What reading goes through.
 #[derive(Clone, Copy)]
@@ -24,6 +35,8 @@ pub struct Loads<'a> {
     pub ledger: &'a Arc<dyn LedgerRead>,
     /// Edges and lists.
     pub graph: &'a Arc<dyn GraphRead>,
+    /// Epochs of items.
+    pub cache: &'a Arc<dyn ResponseCache>,
     /// Whose.
     pub tenant: &'a Tenant,
 }
@@ -38,6 +51,7 @@ impl Loads<'_> {
         good_enough: impl Fn(&Card) -> bool,
         deadline: Instant,
     ) -> (Vec<Option<Arc<Card>>>, Option<StoreError>) {
+        self.vouch(mem, items).await;
         let (mut cards, missing) = mem.look_at_cards(items, good_enough);
         let renewed: Vec<u32> = {
             let mut waited: Vec<u32> = missing.iter().map(|p| items[*p]).collect();
@@ -66,6 +80,32 @@ impl Loads<'_> {
         }
     }
 
+    /// Makes cards fresh again of whose items the epochs say that nothing has changed since they were read; those that may have changed
+    /// only protect from now on.
+    pub async fn vouch(&self, mem: &Arc<TenantMemory>, items: &[u32]) {
+        let aged = mem.aged(items);
+        if aged.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let owners: Vec<UserId> = aged.iter().map(|(_, item, _)| item_epoch(item)).collect();
+        let asked = epochs(self.cache.clone(), self.tenant.clone(), owners.clone());
+        let Ok(current) = self.late.run(now + EPOCHS_PATIENCE, "cache", asked).await else { return };
+        let mut catalogue = mem.catalogue_mut();
+        for ((number, _, read), owner) in aged.into_iter().zip(&owners) {
+            let same = current.get(owner) == Some(&read.1);
+            catalogue.judge_card(number, read, same.then_some(now));
+        }
+    }
+
+    /// The epochs of all items, where others change them; to be read before the items.
+    pub async fn item_epochs(&self, mem: &TenantMemory) -> Epochs {
+        if mem.exclusive() {
+            return Epochs::new();
+        }
+        epochs(self.cache.clone(), self.tenant.clone(), item_epochs().collect()).await.unwrap_or_default()
+    }
+
     /// Reads cards, in the order given.
     pub async fn read_cards(&self, mem: &Arc<TenantMemory>, items: Vec<u32>, deadline: Instant) -> StoreResult<Vec<Arc<Card>>> {
         self.late.run(deadline, "ledger", self.reading(mem, items)).await
@@ -77,21 +117,30 @@ impl Loads<'_> {
         items: Vec<u32>,
     ) -> impl Future<Output = StoreResult<Vec<Arc<Card>>>> + Send + use<> {
         let (mem, ledger, tenant) = (mem.clone(), self.ledger.clone(), self.tenant.clone());
+        let cache = (!mem.exclusive()).then(|| self.cache.clone());
         async move {
             let ids: Vec<ItemId> = {
                 let catalogue = mem.catalogue();
                 items.iter().map(|i| catalogue.id(*i).clone()).collect()
             };
             let mark = mem.cards_mark();
+            // Before the cards: a change in between ends the epoch that they are taken to be of.
+            let current = match cache {
+                Some(cache) => {
+                    let asked = epochs(cache, tenant.clone(), ids.iter().map(item_epoch).collect());
+                    by(Instant::now() + EPOCHS_PATIENCE, "cache", asked).await.unwrap_or_default()
+                }
+                None => Epochs::new(),
+            };
             let states = ledger.items(&tenant, &ids, None).await?;
             let cards: Vec<Arc<Card>> = states.iter().map(|s| Arc::new(s.as_ref().map(Card::of).unwrap_or_default())).collect();
             let mut catalogue = mem.catalogue_mut();
             let at = (mem.cards_mark() == mark).then(Instant::now);
-            for (item, card) in items.iter().zip(&cards) {
+            for ((item, id), card) in items.iter().zip(&ids).zip(&cards) {
                 if at.is_none() && catalogue.card(*item).is_some() {
                     continue;
                 }
-                catalogue.set_card(*item, KnownCard::new(card.clone(), at));
+                catalogue.set_card(*item, KnownCard::new(card.clone(), at).in_epoch(epoch_in(&current, id)));
             }
             drop(catalogue);
             Ok(cards)
@@ -231,8 +280,20 @@ impl Loads<'_> {
     }
 }
 
-/// Takes down what a read of whole states gave.
-pub fn remember_states(mem: &TenantMemory, states: &[ItemState], mark: u64) {
+/// The epochs of these owners.
+async fn epochs(cache: Arc<dyn ResponseCache>, tenant: Tenant, mut owners: Vec<UserId>) -> StoreResult<Epochs> {
+    owners.sort_unstable();
+    owners.dedup();
+    let current = try_join_all(owners.iter().map(|owner| cache.epoch(&tenant, owner))).await?;
+    Ok(owners.into_iter().zip(current).collect())
+}
+
+fn epoch_in(current: &Epochs, item: &ItemId) -> Option<u64> {
+    if current.is_empty() { None } else { current.get(&item_epoch(item)).copied() }
+}
+
+/// Takes down what a read of whole states gave. `current`: epochs that were read before it.
+pub fn remember_states(mem: &TenantMemory, states: &[ItemState], mark: u64, current: &Epochs) {
     let mut catalogue = mem.catalogue_mut();
     let at = (mem.cards_mark() == mark).then(Instant::now);
     for s in states {
@@ -240,6 +301,7 @@ pub fn remember_states(mem: &TenantMemory, states: &[ItemState], mark: u64) {
         if at.is_none() && catalogue.card(n).is_some() {
             continue;
         }
-        catalogue.set_card(n, KnownCard::new(Arc::new(Card::of(s)), at));
+        let known = KnownCard::new(Arc::new(Card::of(s)), at);
+        catalogue.set_card(n, known.in_epoch(epoch_in(current, &s.item.item_id)));
     }
 }

@@ -26,9 +26,9 @@ pub(crate) use self::{
     catalogue::{Card, Catalogue, Next, shortened},
     late::Late,
     learned::LearnedTable,
-    load::{Loads, remember_states},
+    load::{Epochs, Loads, remember_states},
     near::{Followed, NearKey, NearKnown, Stamp},
-    tenant::{Edges, Own, TenantMemory},
+    tenant::{Edges, Own, Seen, TenantMemory},
 };
 use crate::config::ItemMemoryConfig;
 

@@ -103,7 +103,9 @@ const EDGE: usize = std::mem::size_of::<Own>();
 const NEAR: usize = 24;
 /// For so many times the age of what is fresh a card is given while it is read anew.
 const SERVED: u32 = 10;
-/// After so many times that age it is asked for again.
+/// For so many times that age an epoch that has not ended vouches for a card: what ends epochs may be lost with a process.
+const VOUCHED: u32 = 300;
+/// After so many times the first age it is asked for again.
 const RENEWED: u32 = 3;
 
 impl TenantMemory {
@@ -167,6 +169,18 @@ impl TenantMemory {
             due.iter().for_each(|n| catalogue.ask_card(*n, now));
         }
         due
+    }
+
+    /// Of these items, those whose cards are no longer fresh, with when they were read and in which epochs of the items.
+    pub(super) fn aged(&self, items: &[u32]) -> Vec<(u32, ItemId, (Instant, u64))> {
+        let Freshness::Shared { max_age } = self.freshness else { return Vec::new() };
+        let now = Instant::now();
+        let catalogue = self.catalogue();
+        let aged = |known: &KnownCard| {
+            let read = known.read.filter(|(at, _)| now.saturating_duration_since(*at) < VOUCHED * max_age)?;
+            (!known.at.is_some_and(|at| self.is_fresh(at, now))).then_some(read)
+        };
+        items.iter().filter_map(|n| Some((*n, catalogue.id(*n).clone(), catalogue.card(*n).and_then(aged)?))).collect()
     }
 
     /// Whether what was read at `at` may be given at `now`.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nearcast_domain::candidate::Source;
 
 use super::{
-    answer::{Reason, RemovalName},
+    answer::Reason,
     blend::{self, Candidate, Scored},
     degraded::LEDGER,
     formulas::filler,
@@ -53,9 +53,6 @@ impl Run<'_> {
                 let item = self.ask.mem.catalogue().id(candidate.item).clone();
                 self.push(chosen, Scored { item, candidate, score: 0.0, reasons: Vec::new(), card: Arc::default() });
             }
-        }
-        for candidate in std::mem::take(&mut self.unverified) {
-            self.remove(&candidate, RemovalName::Unverified);
         }
     }
 

@@ -162,7 +162,8 @@ impl Recommender {
     }
 
     pub(crate) fn loads<'a>(&'a self, tenant: &'a Tenant) -> Loads<'a> {
-        Loads { late: &self.late, ledger: &self.stores.ledger, graph: &self.stores.graph, tenant }
+        let Stores { ledger, graph, cache, .. } = &self.stores;
+        Loads { late: &self.late, ledger, graph, cache, tenant }
     }
 
     /// What is known of these items, in the order given; see [`Loads::cards`].

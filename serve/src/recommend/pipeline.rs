@@ -28,7 +28,10 @@ use super::{
     tally::{Proposed, best_first},
     why_not::Watched,
 };
-use crate::{config::Weights, memory::Card};
+use crate::{
+    config::Weights,
+    memory::{Card, Seen},
+};
 
 /// The share of the budget after which filters are no longer waited for.
 const FILTERS_UNTIL: f64 = 0.82;
@@ -118,6 +121,9 @@ pub async fn run(
     if chosen.len() < query.k {
         run.fill(&mut chosen).await;
         on.over(query, Stage::Fill, began);
+    }
+    for candidate in std::mem::take(&mut run.unverified) {
+        run.remove(&candidate, RemovalName::Unverified);
     }
     let mut propensity = None;
     if let Some(draw) = query.explore {
@@ -225,15 +231,24 @@ impl Run<'_> {
     }
 
     /// Stage 4: keeps who may be recommended as far as this process remembers, takes down why the others may not. A card that allows an
-    /// item may be of any age here; one that forbids it is read again.
+    /// item may be of any age here; one that forbids it is read again. Where others write, too, and cards are not all here from the
+    /// beginning, an item of which nothing is known stays: the few that would be shown are looked at before.
     pub(super) async fn filter(&mut self, mut pool: Vec<Candidate>) -> Vec<Candidate> {
-        let (mut verdicts, missing) = self.judge(&pool);
-        if !missing.is_empty() && !self.degraded.holds(LEDGER) {
-            let until = self.budget.at(FILTERS_UNTIL);
-            if let Err(e) = self.ask.loads().read_cards(&self.ask.mem, missing, until).await {
+        let ledger_ok = !self.degraded.holds(LEDGER);
+        let benefit_of_doubt = ledger_ok && self.query.category.is_none() && !self.ask.mem.exclusive();
+        let (mut verdicts, mut missing) = self.judge(&pool, benefit_of_doubt);
+        if !missing.is_empty() && ledger_ok {
+            let (loads, mem) = (self.ask.loads(), &self.ask.mem);
+            if !mem.exclusive() {
+                loads.vouch(mem, &missing).await;
+                missing = self.judge(&pool, benefit_of_doubt).1;
+            }
+            if !missing.is_empty()
+                && let Err(e) = loads.read_cards(mem, missing, self.budget.at(FILTERS_UNTIL)).await
+            {
                 self.degraded.add(LEDGER, &e);
             }
-            verdicts = self.judge(&pool).0;
+            verdicts = self.judge(&pool, benefit_of_doubt).0;
         }
         let mut verdicts = verdicts.into_iter();
         pool.retain(|candidate| {
@@ -250,26 +265,29 @@ impl Run<'_> {
 
     /// Those of some candidates who may be recommended, taking down nothing.
     pub(super) async fn allowed(&self, mut pool: Vec<Candidate>) -> Vec<Candidate> {
-        let missing = self.judge(&pool).1;
+        let missing = self.judge(&pool, false).1;
         if !missing.is_empty() && !self.degraded.holds(LEDGER) {
             // What could not be read is not allowed.
             let _ = self.ask.loads().read_cards(&self.ask.mem, missing, self.budget.at(FILL_UNTIL)).await;
         }
-        let mut verdicts = self.judge(&pool).0.into_iter();
+        let mut verdicts = self.judge(&pool, false).0.into_iter();
         pool.retain(|_| matches!(verdicts.next(), Some(Verdict::Keep)));
         pool
     }
 
-    /// Verdicts by what is remembered, and the items whose cards are to be read first.
-    fn judge(&self, pool: &[Candidate]) -> (Vec<Verdict>, Vec<u32>) {
+    /// Verdicts by what is remembered, and the items whose cards are to be read first. `benefit_of_doubt`: what nothing is known of stays,
+    /// and need not be read.
+    fn judge(&self, pool: &[Candidate], benefit_of_doubt: bool) -> (Vec<Verdict>, Vec<u32>) {
         let rules = self.rules();
         let (mut verdicts, mut missing) = (Vec::with_capacity(pool.len()), Vec::new());
         self.ask.mem.each_card(pool.iter().map(|c| c.item), |item, seen| {
             let verdict = match seen {
                 Some(seen) if seen.plain && rules.category.is_none() => rules.judge_plain(item),
+                None if benefit_of_doubt => rules.judge_plain(item),
                 _ => rules.judge(item, seen.map(|s| s.card)),
             };
-            if !seen.is_some_and(|s| s.fresh || s.plain && rules.category.is_none() || rules.allows(s.card).is_ok()) {
+            let good_enough = |s: Seen<'_>| s.fresh || s.plain && rules.category.is_none() || rules.allows(s.card).is_ok();
+            if !seen.map_or(benefit_of_doubt, good_enough) {
                 missing.push(item);
             }
             verdicts.push(verdict);
@@ -297,7 +315,7 @@ impl Run<'_> {
                 }
             });
         }
-        let portion = wanted + VERIFY_MORE;
+        let mut portion = wanted + VERIFY_MORE;
         let mut sure: Vec<Scored> = Vec::with_capacity(wanted);
         let mut rest = ranked.as_mut_slice();
         while sure.len() < wanted && !rest.is_empty() {
@@ -309,6 +327,8 @@ impl Run<'_> {
             rest = others;
             let some: Vec<(f32, Candidate)> = some.iter().map(|(score, place)| (*score, kept[*place as usize])).collect();
             self.verify(some, &mut sure, |c| scale.reasons(c, |_| Vec::new(), false).iter().map(|r| r.source).collect()).await;
+            // Where most fall, few looks find those that do not.
+            portion = portion.saturating_mul(2);
         }
         sure.truncate(wanted);
         sure
@@ -353,7 +373,10 @@ impl Run<'_> {
                     continue;
                 }
                 Verdict::Remove(why) => why.into(),
-                Verdict::Unverified => RemovalName::Unverified,
+                Verdict::Unverified => {
+                    self.unverified.push(candidate);
+                    continue;
+                }
             };
             if self.query.explain {
                 let sources = spoke(&candidate);

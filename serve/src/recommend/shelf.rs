@@ -235,15 +235,24 @@ impl Shelf {
         category: Option<&Arc<str>>,
         deadline: Instant,
     ) -> StoreResult<Vec<ItemState>> {
+        late.run(deadline, "ledger", self.read_newest(ledger, tenant, category)).await
+    }
+
+    /// The same for whoever has time.
+    pub fn read_newest(
+        &self,
+        ledger: &Arc<dyn LedgerRead>,
+        tenant: &Tenant,
+        category: Option<&Arc<str>>,
+    ) -> impl Future<Output = StoreResult<Vec<ItemState>>> + Send + use<> {
         let (ledger, kept) = (ledger.clone(), self.newest.clone());
         let (tenant, category) = (tenant.clone(), category.cloned());
-        let work = async move {
+        async move {
             let states = ledger.newest_items(&tenant, category.as_deref(), NEWEST_DEPTH).await?;
             let ids = Arc::new(states.iter().map(|s| s.item.item_id.clone()).collect());
             kept.insert((tenant, category), ids).await;
             Ok(states)
-        };
-        late.run(deadline, "ledger", work).await
+        }
     }
 
     /// Takes down what an earlier life of the process last knew.

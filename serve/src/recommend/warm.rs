@@ -13,7 +13,7 @@ use super::{
     shelf::Rising,
     snapshot::{self, Remembered},
 };
-use crate::memory::{Card, remember_states};
+use crate::memory::{Card, Epochs, remember_states};
 
 /// How often the last resort of every tenant is renewed.
 const WARM_EVERY: Duration = Duration::from_secs(5);
@@ -21,8 +21,16 @@ const WARM_EVERY: Duration = Duration::from_secs(5);
 const WRITE_EVERY: u32 = 12;
 /// How long one store may take for that.
 pub(super) const WARM_PATIENCE: Duration = Duration::from_secs(2);
+/// How long one store may take for a read of many rows, which keeps no request waiting.
+const SURVEY_PATIENCE: Duration = Duration::from_secs(10);
+/// For so many times as long as the last resort took to read it is not read again: a slow store is not kept busy by it.
+const WARM_REST: u32 = 10;
+/// But it is read again after this, whatever it took.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Items that are read at once before the first requests.
 const PRELOAD_PAGE: usize = 256;
+/// The same where each page is a call to a server, which may have to read everything for it.
+const PRELOAD_REMOTE: usize = 16_384;
 /// The rest between two such pages.
 const PRELOAD_PAUSE: Duration = Duration::from_millis(5);
 /// How long answers are rehearsed before the process is ready without it.
@@ -49,8 +57,9 @@ impl Recommender {
             let rising = self.patiently(self.shelf.rising(tenant, None, None)).await;
             let mark = mem.cards_mark();
             let soon = || Instant::now() + WARM_PATIENCE;
-            if let Ok(newest) = self.shelf.newest(&self.late, &self.stores.ledger, tenant, None, soon()).await {
-                remember_states(&mem, &newest, mark);
+            let newest = self.shelf.read_newest(&self.stores.ledger, tenant, None);
+            if let Ok(Ok(newest)) = timeout(SURVEY_PATIENCE, newest).await {
+                remember_states(&mem, &newest, mark, &Epochs::new());
                 for state in newest {
                     last.cards.insert(state.item.item_id.clone(), Card::of(&state));
                     last.newest.push(state.item.item_id);
@@ -75,20 +84,25 @@ impl Recommender {
         for tenant in tenants.iter().take(WARM_TENANTS) {
             let mem = self.stores.memory.tenant(tenant);
             let (mut after, mut read) = (None, 0);
-            while mem.exclusive() && read + PRELOAD_PAGE <= self.config.items.entries / 2 && !stop.is_cancelled() {
+            let many = if mem.exclusive() { PRELOAD_PAGE } else { PRELOAD_REMOTE };
+            while read + many <= self.config.items.entries / 2 && !stop.is_cancelled() {
                 let mark = mem.cards_mark();
-                let page = self.stores.ledger.catalogue(tenant, after.as_ref(), PRELOAD_PAGE, None);
-                let Some(states) = self.patiently(page).await else { break };
-                remember_states(&mem, &states, mark);
-                let numbers = mem.numbers(states.iter().map(|s| &s.item.item_id));
-                let soon = Instant::now() + WARM_PATIENCE;
-                let neighbours = self.config.sources.neighbours;
-                if self.loads(tenant).lists(&mem, numbers.into_iter(), neighbours, soon).await.is_err() {
-                    break;
+                let epochs = self.patiently(async { Ok(self.loads(tenant).item_epochs(&mem).await) }).await.unwrap_or_default();
+                let page = self.stores.ledger.catalogue(tenant, after.as_ref(), many, None);
+                let Ok(Ok(states)) = timeout(SURVEY_PATIENCE, page).await else { break };
+                remember_states(&mem, &states, mark, &epochs);
+                // Lists age too soon where others write them.
+                if mem.exclusive() {
+                    let numbers = mem.numbers(states.iter().map(|s| &s.item.item_id));
+                    let soon = Instant::now() + WARM_PATIENCE;
+                    let neighbours = self.config.sources.neighbours;
+                    if self.loads(tenant).lists(&mem, numbers.into_iter(), neighbours, soon).await.is_err() {
+                        break;
+                    }
                 }
                 read += states.len();
                 match states.last() {
-                    Some(last) if states.len() == PRELOAD_PAGE => after = Some(last.item.item_id.clone()),
+                    Some(last) if states.len() == many => after = Some(last.item.item_id.clone()),
                     _ => break,
                 }
                 tokio::time::sleep(PRELOAD_PAUSE).await;
@@ -132,17 +146,23 @@ impl Recommender {
         if let Some(path) = &file {
             self.recall(path).await;
         }
+        let (mut last, mut rested) = (BTreeMap::new(), Instant::now());
         for turn in 0_u32.. {
             if let Err(e) = self.notice_trained().await {
                 tracing::debug!(error = %e, "what is in service is looked at again in a moment");
             }
-            let last = self.warm().await;
+            let begun = Instant::now();
+            if begun >= rested {
+                last = self.warm().await;
+                rested = Instant::now() + (WARM_REST * begun.elapsed()).min(LONGEST_REST);
+            }
             if turn == 0 {
                 self.rehearse(&stop).await;
                 self.warming.store(false, Relaxed);
                 self.preload(&stop).await;
             }
             if let Some(path) = file.clone().filter(|_| turn % WRITE_EVERY == 0 && last.values().any(|r| !r.cards.is_empty())) {
+                let last = last.clone();
                 let written = tokio::task::spawn_blocking(move || snapshot::write(&path, last)).await;
                 if let Ok(Err(e)) = written {
                     tracing::warn!("the last resort could not be written to disk: {e}");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use nearcast_domain::{
     EventId, ItemId, Tenant, Timestamp, UserId, Vector,
     event::{Event, Item},
-    ports::{CachedAnswer, DeadLetter, Edge, EngagedEvent, History, ItemState, MessageEvent, Neighbour, erasures},
+    ports::{CachedAnswer, DeadLetter, Edge, EngagedEvent, History, ItemState, MessageEvent, Neighbour, erasures, item_epoch},
     profile::{ProfileRule, Trace},
     taste::{MESSAGE_KIND, Taste},
     testing::embedder::WordEmbedder,
@@ -71,6 +71,7 @@ impl World {
         }
         match event {
             Event::Item(i) => {
+                self.end_epoch(&tenant, &i.item_id);
                 self.arrived += 1;
                 self.items.insert((tenant, i.item_id.clone()), (self.arrived, i));
             }
@@ -86,6 +87,16 @@ impl World {
                 self.histories.remove(&(tenant, e.user_id));
             }
         }
+    }
+
+    /// Changes an item, as another process does.
+    pub fn change(&mut self, key: &(Tenant, ItemId), change: impl FnOnce(&mut Item)) {
+        change(&mut self.items.get_mut(key).unwrap().1);
+        self.end_epoch(&key.0, &key.1);
+    }
+
+    fn end_epoch(&mut self, tenant: &Tenant, item: &ItemId) {
+        *self.epochs.entry((tenant.clone(), item_epoch(item))).or_default() += 1;
     }
 
     pub fn state(&self, tenant: &Tenant, item: &ItemId) -> Option<ItemState> {

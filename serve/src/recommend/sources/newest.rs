@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Ask;
 use crate::{
-    memory::remember_states,
+    memory::{Epochs, remember_states},
     recommend::{bits::Bits, budget::by, shelf::NEWEST_DEPTH},
 };
 
@@ -79,7 +79,7 @@ pub async fn fill(ask: &Ask<'_>, from: FillFrom, seen: &Bits, ok: Answering, dea
                 match on.shelf.newest(&on.late, &on.stores.ledger, tenant, *category, deadline).await {
                     Ok(states) => {
                         let next = if states.len() < NEWEST_DEPTH { FillFrom::End } else { FillFrom::Catalogue(None) };
-                        remember_states(mem, &states, mark);
+                        remember_states(mem, &states, mark, &Epochs::new());
                         return filling(mem.numbers(states.iter().map(|s| &s.item.item_id)), Source::Newest, next, None);
                     }
                     Err(e) => error = Some(e),
@@ -96,7 +96,7 @@ pub async fn fill(ask: &Ask<'_>, from: FillFrom, seen: &Bits, ok: Answering, dea
                         Some(last) if states.len() == PAGE => FillFrom::Catalogue(Some(last.item.item_id.clone())),
                         _ => FillFrom::End,
                     };
-                    remember_states(mem, &states, mark);
+                    remember_states(mem, &states, mark, &Epochs::new());
                     let wanted = |s: &&ItemState| !s.item.hidden && category.is_none_or(|c| s.item.categories.contains(c));
                     let items = mem.numbers(states.iter().filter(wanted).map(|s| &s.item.item_id));
                     filling(items, Source::Newest, next, None)
