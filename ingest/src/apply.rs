@@ -149,6 +149,12 @@ impl Worker {
             if turn.is_none() {
                 self.stores.ledger.wrote_beside().await?;
             }
+            if turn.is_some() {
+                // What was engaged with, and what was hidden, goes from answers before projections follow, which end epochs once more: an
+                // answer asks the ledger for both.
+                let new = batch.appends.iter().zip(&outcomes).filter(|(_, o)| **o == Appended::New).map(|(a, _)| a);
+                timed("early epochs", self.bump(owners(new))).await?;
+            }
             // Kept for a later try: an event that this batch brought is new, also when a projection has to be told again.
             batch.outcomes = Some(outcomes);
         }
@@ -283,20 +289,28 @@ impl Worker {
                 self.stores.dead_letters.erase(&e.tenant, &e.user_id).await?;
             }
         }
-        let all = erasures();
-        let erased = batch.appends.iter().filter(|a| matches!(a.event, Event::Erasure(_))).map(|a| (a.event.tenant(), &all));
-        let users = batch.appends.iter().filter_map(|a| Some((a.event.tenant(), a.event.user()?)));
-        let items: Vec<(&Tenant, UserId)> = batch
-            .appends
-            .iter()
-            .filter_map(
-                |a| if let Event::Item(item) = &a.event { Some((&item.tenant, item_epoch(&item.item_id))) } else { None },
-            )
-            .collect();
-        let items = items.iter().map(|(tenant, epoch)| (*tenant, epoch));
-        for (tenant, users) in by_tenant(users.chain(erased).chain(items)) {
-            self.stores.cache.bump(&tenant, &users).await?;
+        let erased = batch.appends.iter().filter(|a| matches!(a.event, Event::Erasure(_)));
+        let erased = erased.map(|a| (a.event.tenant().clone(), erasures()));
+        self.bump(owners(batch.appends.iter()).chain(erased)).await
+    }
+
+    /// Begins new epochs for these.
+    async fn bump(&self, owners: impl Iterator<Item = (Tenant, UserId)>) -> StoreResult<()> {
+        let owners: Vec<(Tenant, UserId)> = owners.collect();
+        for (tenant, owners) in by_tenant(owners.iter().map(|(tenant, owner)| (tenant, owner))) {
+            self.stores.cache.bump(&tenant, &owners).await?;
         }
         Ok(())
     }
+}
+
+/// Whose epochs end with these events.
+fn owners<'a>(appends: impl Iterator<Item = &'a Append>) -> impl Iterator<Item = (Tenant, UserId)> {
+    appends.filter_map(|append| {
+        let owner = match &append.event {
+            Event::Item(item) => item_epoch(&item.item_id),
+            event => event.user()?.clone(),
+        };
+        Some((append.event.tenant().clone(), owner))
+    })
 }

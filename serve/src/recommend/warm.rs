@@ -13,7 +13,7 @@ use super::{
     shelf::Rising,
     snapshot::{self, Remembered},
 };
-use crate::memory::{Card, Epochs, remember_states};
+use crate::memory::{Card, Epochs, Freshness, remember_states};
 
 /// How often the last resort of every tenant is renewed.
 const WARM_EVERY: Duration = Duration::from_secs(5);
@@ -31,6 +31,8 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 const PRELOAD_PAGE: usize = 256;
 /// The same where each page is a call to a server, which may have to read everything for it.
 const PRELOAD_REMOTE: usize = 16_384;
+/// Of a catalogue on a server so many items are read before anyone asks.
+const MOST_REMOTE: usize = 4 * PRELOAD_REMOTE;
 /// The rest between two such pages.
 const PRELOAD_PAUSE: Duration = Duration::from_millis(5);
 /// How long answers are rehearsed before the process is ready without it.
@@ -79,17 +81,20 @@ impl Recommender {
 
     /// Reads what requests will need of the catalogue, page by page, where it is remembered until it changes: so that the first request
     /// of each user finds it. Gives way to requests: a page takes a few milliseconds.
-    async fn preload(&self, stop: &CancellationToken) {
-        let tenants = self.patiently(self.stores.ledger.tenants()).await.unwrap_or_default();
+    /// Answers whether all that is to be read could be.
+    async fn preload(&self, stop: &CancellationToken) -> bool {
+        let Some(tenants) = self.patiently(self.stores.ledger.tenants()).await else { return false };
         for tenant in tenants.iter().take(WARM_TENANTS) {
             let mem = self.stores.memory.tenant(tenant);
             let (mut after, mut read) = (None, 0);
             let many = if mem.exclusive() { PRELOAD_PAGE } else { PRELOAD_REMOTE };
-            while read + many <= self.config.items.entries / 2 && !stop.is_cancelled() {
+            let most =
+                if mem.exclusive() { self.config.items.entries / 2 } else { MOST_REMOTE.min(self.config.items.entries / 2) };
+            while read + many <= most && !stop.is_cancelled() {
                 let mark = mem.cards_mark();
                 let epochs = self.patiently(async { Ok(self.loads(tenant).item_epochs(&mem).await) }).await.unwrap_or_default();
                 let page = self.stores.ledger.catalogue(tenant, after.as_ref(), many, None);
-                let Ok(Ok(states)) = timeout(SURVEY_PATIENCE, page).await else { break };
+                let Ok(Ok(states)) = timeout(SURVEY_PATIENCE, page).await else { return false };
                 remember_states(&mem, &states, mark, &epochs);
                 // Lists age too soon where others write them.
                 if mem.exclusive() {
@@ -108,6 +113,7 @@ impl Recommender {
                 tokio::time::sleep(PRELOAD_PAUSE).await;
             }
         }
+        true
     }
 
     /// Whether it is warming up: then it is not ready yet.
@@ -146,10 +152,15 @@ impl Recommender {
         if let Some(path) = &file {
             self.recall(path).await;
         }
-        let (mut last, mut rested) = (BTreeMap::new(), Instant::now());
+        let (mut last, mut rested, mut preloaded) = (BTreeMap::new(), Instant::now(), false);
         for turn in 0_u32.. {
             if let Err(e) = self.notice_trained().await {
                 tracing::debug!(error = %e, "what is in service is looked at again in a moment");
+            }
+            // Where each card is a call of its own, the rest of warming up would not end without them.
+            let first = turn == 0 && self.stores.memory.freshness == Freshness::Exclusive;
+            if !preloaded && !first {
+                preloaded = self.preload(&stop).await;
             }
             let begun = Instant::now();
             if begun >= rested {
@@ -159,7 +170,9 @@ impl Recommender {
             if turn == 0 {
                 self.rehearse(&stop).await;
                 self.warming.store(false, Relaxed);
-                self.preload(&stop).await;
+                if !preloaded {
+                    preloaded = self.preload(&stop).await;
+                }
             }
             if let Some(path) = file.clone().filter(|_| turn % WRITE_EVERY == 0 && last.values().any(|r| !r.cards.is_empty())) {
                 let last = last.clone();
