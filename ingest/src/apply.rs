@@ -146,14 +146,13 @@ impl Worker {
             timed("recall", projector.recall(&batch.appends, turn)).await?;
             let outcomes = timed("ledger", self.stores.ledger.append(&batch.appends, revision)).await?;
             projector.learn(&batch.appends, &outcomes, turn);
-            if turn.is_none() {
-                self.stores.ledger.wrote_beside().await?;
-            }
             if turn.is_some() {
                 // What was engaged with, and what was hidden, goes from answers before projections follow, which end epochs once more: an
                 // answer asks the ledger for both.
                 let new = batch.appends.iter().zip(&outcomes).filter(|(_, o)| **o == Appended::New).map(|(a, _)| a);
-                timed("early epochs", self.bump(owners(new))).await?;
+                if let Err(e) = timed("early epochs", self.bump(owners(new))).await {
+                    tracing::debug!(error = %e, "answers end with the projections");
+                }
             }
             // Kept for a later try: an event that this batch brought is new, also when a projection has to be told again.
             batch.outcomes = Some(outcomes);
@@ -174,6 +173,9 @@ impl Worker {
         totals.count(outcomes);
         {
             let Some(_writing) = batch.claim.begin() else { return Ok(None) };
+            if batch.claim.turn().is_none() {
+                self.stores.ledger.wrote_beside().await?;
+            }
             let (told, projected) = tokio::join!(
                 self.report_conflicts(batch, outcomes),
                 lanes.main.projector.project(&batch.appends, outcomes, batch.claim.turn())
