@@ -235,7 +235,9 @@ impl Run<'_> {
     /// beginning, an item of which nothing is known stays: the few that would be shown are looked at before.
     pub(super) async fn filter(&mut self, mut pool: Vec<Candidate>) -> Vec<Candidate> {
         let ledger_ok = !self.degraded.holds(LEDGER);
-        let benefit_of_doubt = ledger_ok && self.query.category.is_none() && !self.ask.mem.exclusive();
+        // Who asks for reasons is told them for every candidate.
+        let telling = self.query.explain || self.query.watch.is_some();
+        let benefit_of_doubt = ledger_ok && !telling && self.query.category.is_none() && !self.ask.mem.exclusive();
         let (mut verdicts, mut missing) = self.judge(&pool, benefit_of_doubt);
         if !missing.is_empty() && ledger_ok {
             let (loads, mem) = (self.ask.loads(), &self.ask.mem);

@@ -20,7 +20,9 @@ const RATE: f64 = 200.0;
 /// Probes at once.
 const PROBES: u64 = 4;
 /// Between two looks of a probe.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(50);
+/// Between two probes of one prober: who looks must not be the load.
+const REST: Duration = Duration::from_millis(1_000);
 /// A probe that sees nothing for so long gives up, and counts as that long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -125,7 +127,7 @@ pub fn measure(program: &Program, events: &[String], time: Duration) {
                             std::thread::sleep(LOOK);
                         }
                         seen.lock().unwrap().fresh.push(sent.elapsed());
-                        std::thread::sleep(Duration::from_millis(100));
+                        std::thread::sleep(REST);
                     }
                 })
             })
@@ -134,7 +136,11 @@ pub fn measure(program: &Program, events: &[String], time: Duration) {
         ended.store(true, Ordering::Relaxed);
     });
     let mut seen = seen.into_inner().unwrap();
-    println!("\nat {RATE} events/s for {} s, from producing to a changed answer:", time.as_secs());
+    println!(
+        "\nat {RATE} events/s and {:.1} requests/s for {} s, from producing to a changed answer:",
+        seen.answers.len() as f64 / time.as_secs_f64(),
+        time.as_secs()
+    );
     for (name, times) in [("freshness", &mut seen.fresh), ("an answer", &mut seen.answers)] {
         times.sort();
         let at = |share: usize| times.get((times.len().max(1) - 1) * share / 100).map_or(f64::NAN, |t| t.as_secs_f64() * 1e3);

@@ -1,11 +1,8 @@
 //! How clients of the brokers are set up: producers, consumers, and what all of them share.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use nearcast_domain::{StoreError, StoreResult};
+use nearcast_domain::StoreResult;
 use rdkafka::{
     ClientConfig, ClientContext, Statistics,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
@@ -30,41 +27,6 @@ impl ClientContext for Logging {
 
     fn error(&self, e: KafkaError, reason: &str) {
         log_error(&e, reason);
-    }
-}
-
-/// The same, and remembers why brokers could not be reached last: the library tells that in its log alone.
-#[derive(Clone, Default)]
-pub(crate) struct Noting(Arc<Mutex<Option<String>>>);
-
-impl ClientContext for Noting {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        if fac == "FAIL" {
-            // What stands in brackets before it is a name of a thread.
-            let reason = message.rsplit_once("]: ").map_or(message, |(_, reason)| reason);
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-        }
-        log(level, fac, message);
-    }
-
-    fn error(&self, e: KafkaError, reason: &str) {
-        log_error(&e, reason);
-    }
-}
-
-impl Noting {
-    /// An error with what was noted, and what to mend.
-    pub fn explained(&self, e: StoreError) -> StoreError {
-        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(reason) = noted else { return e };
-        let remedy = if reason.contains("SASL authentication") {
-            "; check kafka.sasl"
-        } else if reason.contains("SSL") || reason.contains("security.protocol") {
-            "; check kafka.tls and kafka.sasl"
-        } else {
-            ""
-        };
-        StoreError::new(e.kind, e.store, format!("{}: {reason}{remedy}", e.message))
     }
 }
 
