@@ -16,6 +16,7 @@ use std::{
 use futures_util::{TryStreamExt as _, stream};
 use nearcast_domain::{
     Event, EventId, ItemId, StoreResult, Tenant, UserId,
+    event::{Engagement, Message},
     ports::{Append, Appended, Collection, EngagedEvent, HistoryLimit, ItemLabels, Tally, VectorRow},
     taste::{MESSAGE_KIND, Taste},
 };
@@ -195,36 +196,38 @@ impl Projector {
     }
 }
 
+/// An event as histories give it, where it is about an item.
+fn engaged(event: &Event) -> Option<EngagedEvent> {
+    match event {
+        Event::Message(m) => Some(EngagedEvent {
+            id: m.message_id.clone(),
+            is_message: true,
+            item: m.item_id.clone()?,
+            kind: MESSAGE_KIND.into(),
+            value: 1.0,
+            timestamp: m.timestamp,
+        }),
+        Event::Engagement(e) => Some(EngagedEvent {
+            id: e.event_id.clone(),
+            is_message: false,
+            item: e.item_id.clone(),
+            kind: e.kind.clone(),
+            value: e.value,
+            timestamp: e.timestamp,
+        }),
+        Event::Item(_) | Event::Erasure(_) => None,
+    }
+}
+
 /// Notes what an event touches.
 fn note(touched: &mut Touched, append: &Append, taste: &Taste) {
     match &append.event {
-        Event::Message(m) => {
-            touched.profiles.insert(m.user_id.clone());
-            if let Some(item) = &m.item_id {
-                touched.pairs.insert((m.user_id.clone(), item.clone()));
-                let e = EngagedEvent {
-                    id: m.message_id.clone(),
-                    is_message: true,
-                    item: item.clone(),
-                    kind: MESSAGE_KIND.into(),
-                    value: 1.0,
-                    timestamp: m.timestamp,
-                };
-                touched.tallies.push(tally(&m.user_id, &e, taste));
+        Event::Message(Message { user_id: user, .. }) | Event::Engagement(Engagement { user_id: user, .. }) => {
+            touched.profiles.insert(user.clone());
+            if let Some(e) = engaged(&append.event) {
+                touched.pairs.insert((user.clone(), e.item.clone()));
+                touched.tallies.push(tally(user, &e, taste));
             }
-        }
-        Event::Engagement(e) => {
-            touched.profiles.insert(e.user_id.clone());
-            touched.pairs.insert((e.user_id.clone(), e.item_id.clone()));
-            let e2 = EngagedEvent {
-                id: e.event_id.clone(),
-                is_message: false,
-                item: e.item_id.clone(),
-                kind: e.kind.clone(),
-                value: e.value,
-                timestamp: e.timestamp,
-            };
-            touched.tallies.push(tally(&e.user_id, &e2, taste));
         }
         Event::Item(i) => {
             touched.items.insert(i.item_id.clone(), None);

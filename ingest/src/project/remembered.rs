@@ -17,10 +17,9 @@ use nearcast_domain::{
     Event, StoreResult, Tenant, UserId,
     ports::{Append, Appended, EngagedEvent, History, HistoryLimit, MessageEvent},
     profile::newest_first,
-    taste::MESSAGE_KIND,
 };
 
-use super::Projector;
+use super::{Projector, engaged};
 
 /// What an engagement and a user take beside their names, about, in bytes.
 const OVERHEAD: usize = 128;
@@ -196,20 +195,8 @@ impl Projector {
 
 /// Adds an event of the ledger to a history that may hold it already; `false`: what the history would be is not known here.
 fn told(history: &mut History, append: &Append, new: bool) -> bool {
-    let engaged = match &append.event {
-        Event::Engagement(e) => EngagedEvent {
-            id: e.event_id.clone(),
-            is_message: false,
-            item: e.item_id.clone(),
-            kind: e.kind.clone(),
-            value: e.value,
-            timestamp: e.timestamp,
-        },
-        Event::Message(m) => {
-            if !new {
-                // Its vector, or that there is none, is the ledger's to say.
-                return history.messages.iter().any(|known| known.id == m.message_id && known.vector.is_some());
-            }
+    match &append.event {
+        Event::Message(m) if new => {
             let (id, item, timestamp) = (m.message_id.clone(), m.item_id.clone(), m.timestamp);
             let message = MessageEvent { id, text: m.text.clone(), item, timestamp, vector: append.vector.clone() };
             let newer = |known: &MessageEvent| {
@@ -217,13 +204,13 @@ fn told(history: &mut History, append: &Append, new: bool) -> bool {
             };
             let place = history.messages.partition_point(newer);
             history.messages.insert(place, message);
-            let Some(item) = m.item_id.clone() else { return true };
-            let id = m.message_id.clone();
-            EngagedEvent { id, is_message: true, item, kind: MESSAGE_KIND.into(), value: 1.0, timestamp: m.timestamp }
         }
-        Event::Item(_) => return true,
+        // Its vector, or that there is none, is the ledger's to say.
+        Event::Message(m) => return history.messages.iter().any(|known| known.id == m.message_id && known.vector.is_some()),
         Event::Erasure(_) => return false,
-    };
+        Event::Engagement(_) | Event::Item(_) => {}
+    }
+    let Some(engaged) = engaged(&append.event) else { return true };
     let same = |known: &EngagedEvent| known.id == engaged.id && known.is_message == engaged.is_message;
     if !new && history.engagements.iter().any(same) {
         return true;
