@@ -41,12 +41,30 @@ pub(crate) enum Applied {
 
 /// A batch, or a part of one, that the ledger has.
 pub(crate) struct Part<'a> {
-    batch: Decoded,
+    pub batch: Decoded,
     lanes: Arc<Lanes>,
     /// What is to be committed behind it, where it is the end of its batch.
     pub done: Option<Done>,
     /// The lanes stay as they are until its end.
     _gate: RwLockReadGuard<'a, ()>,
+}
+
+impl Part<'_> {
+    /// Takes in the part behind this one; gives it back where the two may not go on as one.
+    pub fn join(&mut self, next: Self) -> Option<Self> {
+        if self.batch.claim != next.batch.claim || !Arc::ptr_eq(&self.lanes, &next.lanes) {
+            return Some(next);
+        }
+        self.batch.join(next.batch);
+        self.done = match (self.done.take(), next.done) {
+            (Some(mut done), Some(next)) => {
+                done.erased.extend(next.erased);
+                Some(Done { position: next.position, erased: done.erased })
+            }
+            (done, next) => done.or(next),
+        };
+        None
+    }
 }
 
 /// Waits that double, and are never the same for two workers: between a half and the whole.
@@ -143,7 +161,6 @@ impl Worker {
             let Some(_writing) = batch.claim.begin() else { return Ok(false) };
             let (revision, projector) = (&lanes.main.embedder.model().revision, &lanes.main.projector);
             let turn = batch.claim.turn();
-            timed("recall", projector.recall(&batch.appends, turn)).await?;
             let outcomes = timed("ledger", self.stores.ledger.append(&batch.appends, revision)).await?;
             projector.learn(&batch.appends, &outcomes, turn);
             if turn.is_some() {

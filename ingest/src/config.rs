@@ -13,7 +13,8 @@ pub struct IngestConfig {
     pub batch_bytes: usize,
     /// How many decoded batches may wait for the worker.
     pub queue: usize,
-    /// How long a batch that is not full waits for more, in milliseconds. While a batch is applied, what arrives gathers anyway.
+    /// How long a batch that is not full waits for more, in milliseconds. While a batch is taken in, what arrives gathers anyway. 0: as
+    /// long as suits the ledger, not at all where it is a file, 20 ms where it is a server.
     pub linger_ms: u64,
     /// Where the ledger is a server that is asked user by user: up to so many engagements of a user are read at once, for edges and
     /// profile together. 0: edges are read by pairs, which costs an embedded ledger less.

@@ -38,13 +38,21 @@ impl Decoded {
         self.appends.len() + self.letters.len()
     }
 
-    /// Takes in the batch behind this one. Positions are of everything before them: the later one stands for both.
+    /// Takes in the batch behind this one, as far on its way as this one is. Positions are of everything before them: the later one stands for both.
     pub fn join(&mut self, next: Self) {
         self.appends.extend(next.appends);
         self.records.extend(next.records);
         self.letters.extend(next.letters);
         self.bytes += next.bytes;
         self.position = next.position;
+        self.embedded += next.embedded;
+        self.outcomes = match (self.outcomes.take(), next.outcomes) {
+            (Some(mut outcomes), Some(next)) => {
+                outcomes.extend(next);
+                Some(outcomes)
+            }
+            _ => None,
+        };
     }
 
     /// The same batch in parts of at most so many texts each, in order; all with its position, which only the last earns.

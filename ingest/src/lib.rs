@@ -13,6 +13,7 @@ pub mod source;
 mod stage;
 mod tenants;
 pub mod totals;
+mod waiting;
 pub mod worker;
 
 pub use config::IngestConfig;

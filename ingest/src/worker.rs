@@ -6,8 +6,8 @@
 //!                                               ├─ engagement ─┼─ epochs ─ commit
 //!                                               └─ vectors ────┘
 //! ```
-//! Two batches are under way at a time: while one is projected, the next is embedded and taken in by the ledger. Each half of the way
-//! has one batch at a time, in the order of the source. A projection that reads what the next batch brought meanwhile is only newer.
+//! Two batches are under way at a time: while one is projected, the next is embedded and taken in by the ledger, and what the ledger
+//! has meanwhile waits, to be projected as one ([`crate::waiting`]). All in the order of the source. A projection that reads what the next batch brought meanwhile is only newer.
 //!
 //! A position is committed only when every stage before it has been acknowledged. A stage that fails for a passing cause is
 //! tried again, the batch with it: every write is an absolute fact, so repeating changes nothing. A batch whose records were given
@@ -29,12 +29,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{Applied, Backoff, Part},
+    apply::{Applied, Backoff},
     config::{IngestConfig, Rules},
     decode::{Decoded, decode_batch},
     pace::Pace,
     project::Projector,
     totals::Totals,
+    waiting::waiting,
 };
 
 /// Everything a worker writes to.
@@ -150,7 +151,7 @@ impl Worker {
         let stop = cancel.child_token();
         let feed = self.feed(source, tx, &mut finished, &stop);
         // While the projections of one batch are written, the next is embedded and taken in by the ledger.
-        let (ready, mut taken_in) = mpsc::channel::<Part<'_>>(1);
+        let (ready, mut taken_in) = waiting(&self.config);
         let take_in = async {
             self.warm_up().await;
             let mut waiting = None;
@@ -167,7 +168,7 @@ impl Worker {
                             if parts.peek().is_none() {
                                 part.done = whole.take();
                             }
-                            if ready.send(part).await.is_err() {
+                            if !ready.send(part).await {
                                 break 'batches;
                             }
                         }
@@ -188,7 +189,7 @@ impl Worker {
             Ok(())
         };
         let project = async {
-            while let Some(mut part) = taken_in.recv().await {
+            while let Some(mut part) = taken_in.next().await {
                 match self.project_with_retries(&mut part, &stop).await {
                     // Positions are bounded by the queue of batches that they come from.
                     Ok(Applied::Whole) => drop(part.done.take().map(|whole| done.send(whole))),
@@ -346,8 +347,8 @@ fn withdrawn() {
 
 /// A batch with all its effects.
 pub(crate) struct Done {
-    position: String,
-    erased: Vec<(Tenant, UserId)>,
+    pub position: String,
+    pub erased: Vec<(Tenant, UserId)>,
 }
 
 fn erased(batch: &Decoded) -> Vec<(Tenant, UserId)> {

@@ -69,6 +69,21 @@ async fn remembered_histories_change_nothing() {
     }
 }
 
+/// Nor does it matter what the ledger takes in while a history is read, or how much waits for projections and goes on as one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_read_while_batches_come_change_nothing() {
+    let plain = digests(IngestConfig::default(), 50).await.0;
+    for (size, batch_records, whole_history) in [(50, 50, 1000), (20, 20, 50), (7, 300, 1000), (1, 20, 1000)] {
+        let config = IngestConfig { whole_history, batch_records, ..IngestConfig::default() };
+        let dir = tempfile::tempdir().unwrap();
+        let world = World::open(dir.path()).await;
+        let claim = Claim::revocable();
+        let batches: Vec<_> = town(7, 25, 1500).chunks(size).map(|b| (b.to_vec(), claim.clone())).collect();
+        let totals = world.worker(config).run(&mut Batches(batches.into_iter()), &CancellationToken::new()).await.unwrap();
+        assert_eq!((world.digests().await, totals.records), (plain, 1540), "batches of {size}, whole_history {whole_history}");
+    }
+}
+
 /// Fails at its n-th call, or runs something there.
 struct Trouble<F> {
     inner: WordEmbedder,

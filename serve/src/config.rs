@@ -219,6 +219,9 @@ pub struct CacheConfig {
     pub ttl_ms: u64,
     /// How long it is kept for times when nothing better can be made, in milliseconds.
     pub stale_ms: u64,
+    /// How long an answer that lacks a source is given again to who asks the same, in milliseconds, where the stores are servers; 0: each
+    /// request asks them anew.
+    pub partial_ms: u64,
     /// Each answer lives up to this share longer, so that answers made together do not end together. 0 to 1.
     pub jitter: f64,
 }
@@ -318,7 +321,7 @@ impl Default for SourceLimits {
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { ttl_ms: 300_000, stale_ms: 3_600_000, jitter: 1.0 }
+        Self { ttl_ms: 300_000, stale_ms: 3_600_000, partial_ms: 500, jitter: 1.0 }
     }
 }
 
@@ -406,6 +409,7 @@ impl ServeConfig {
         within("sources.trending_tolerated_ms", s.trending_tolerated_ms, 0, 3_600_000)?;
         within("cache.ttl_ms", self.cache.ttl_ms, 0, 86_400_000)?;
         within("cache.stale_ms", self.cache.stale_ms, self.cache.ttl_ms, 7 * 86_400_000)?;
+        within("cache.partial_ms", self.cache.partial_ms, 0, 60_000)?;
         share("cache.jitter", self.cache.jitter)?;
         within("items.entries", self.items.entries as u64, 1_000, 100_000_000)?;
         within("sources.near_fresh_ms", s.near_fresh_ms, 0, 86_400_000)?;

@@ -29,6 +29,8 @@ use crate::{
 
 /// How much of a user's past is read at once from a ledger that is asked user by user.
 const WHOLE_HISTORY: usize = 1_000;
+/// How long events gather for a ledger that is a server: a call for each of them would keep it busy with calls.
+const LINGER_MS: u64 = 20;
 
 /// How old what serving remembers may be where other processes write too.
 const SHARED_AGE: Duration = Duration::from_secs(1);
@@ -109,6 +111,9 @@ impl App {
         let mut ingest = config.ingest.clone();
         if config.stores.ledger == LedgerBackend::Mongodb && ingest.whole_history == 0 {
             ingest.whole_history = WHOLE_HISTORY;
+        }
+        if config.stores.ledger == LedgerBackend::Mongodb && ingest.linger_ms == 0 {
+            ingest.linger_ms = LINGER_MS;
         }
         let worker = Worker::new(ports, ingest, rules);
         let mut upkeep = Upkeep::new(graph, stores.engagement.clone(), config.upkeep.clone());

@@ -1,15 +1,16 @@
 //! Histories that a worker remembers of users whose events come through it alone, so that an event costs no look at all that its user
 //! ever did.
 //!
-//! Read before a batch is taken in and brought up to date by what the ledger says became of it, so that an entry is what the ledger
-//! holds. Nothing outlives a change of what the source has ([`nearcast_domain::ports::Claim::turn`]): another worker may have written
+//! Read when a batch is projected and brought up to date by what the ledger says became of the batches behind it, so that an entry is
+//! what the ledger holds: what the ledger takes in while a history is read is added to it afterwards, where it is not in it already.
+//! No batch waits for such a read on its way into the ledger. Nothing outlives a change of what the source has ([`nearcast_domain::ports::Claim::turn`]): another worker may have written
 //! meanwhile. Nor a write by somebody who owns no partitions ([`LedgerWrite::written_beside`]). Bounded; never the only copy of anything.
 //!
 //! [`LedgerWrite::written_beside`]: nearcast_domain::ports::LedgerWrite::written_beside
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -23,14 +24,16 @@ use super::{Projector, engaged};
 
 /// What an engagement and a user take beside their names, about, in bytes.
 const OVERHEAD: usize = 128;
-/// Users whose histories are read at once.
-const PORTION: usize = 256;
+/// So many events of a user whose history is being read are kept for it; who does more is read again another time.
+const MEANWHILE: usize = 1_024;
 
 #[derive(Default)]
 struct Memory {
     turn: u64,
-    /// [`LedgerWrite::written_beside`](nearcast_domain::ports::LedgerWrite::written_beside) when the first entry was read.
+    /// [`LedgerWrite::written_beside`](nearcast_domain::ports::LedgerWrite::written_beside) before the first entry was read.
     beside: Option<u64>,
+    /// Whose histories are being read, and what the ledger took in of theirs meanwhile.
+    reading: HashMap<(Tenant, UserId), Vec<(Append, bool)>>,
     /// In two generations: when the younger is full, the older goes.
     young: HashMap<(Tenant, UserId), History>,
     old: HashMap<(Tenant, UserId), History>,
@@ -89,13 +92,6 @@ impl Remembered {
     }
 }
 
-/// Who did or wrote something in a batch.
-fn users(appends: &[Append]) -> BTreeSet<(Tenant, UserId)> {
-    let speaks = |e: &Event| matches!(e, Event::Message(_) | Event::Engagement(_));
-    let events = appends.iter().map(|a| &a.event).filter(|e| speaks(e));
-    events.filter_map(|e| Some((e.tenant().clone(), e.user()?.clone()))).collect()
-}
-
 impl Projector {
     fn remembers(&self) -> bool {
         self.whole_history > 0 && self.histories_bytes > 0 && !self.shadow
@@ -106,88 +102,88 @@ impl Projector {
         HistoryLimit { engagements: self.whole_history.max(n), messages: n }
     }
 
-    /// Remembers the users of a batch as they are before the ledger takes it in.
-    pub async fn recall(&self, appends: &[Append], turn: Option<u64>) -> StoreResult<()> {
-        let Some(turn) = turn.filter(|_| self.remembers()) else { return Ok(()) };
-        let Some(begun) = self.remembered.at(turn).map(|m| m.beside.is_some()) else { return Ok(()) };
-        if !begun {
-            let beside = self.stores.ledger.written_beside().await?;
-            if let Some(mut memory) = self.remembered.at(turn) {
-                memory.forget();
-                memory.beside = Some(beside);
-            }
-        }
-        let unknown: Vec<(Tenant, UserId)> = match self.remembered.at(turn) {
-            Some(memory) => users(appends).into_iter().filter(|key| memory.get(key).is_none()).collect(),
-            None => return Ok(()),
-        };
-        for of_tenant in unknown.chunk_by(|a, b| a.0 == b.0) {
-            for part in of_tenant.chunks(PORTION) {
-                let tenant = &part[0].0;
-                let ids: Vec<UserId> = part.iter().map(|(_, user)| user.clone()).collect();
-                let read = self.stores.ledger.histories(tenant, &ids, self.limit(), Some(self.revision())).await?;
-                let Some(mut memory) = self.remembered.at(turn) else { return Ok(()) };
-                for (key, history) in part.iter().zip(read) {
-                    if history.engagements.len() < self.limit().engagements {
-                        memory.put(key.clone(), history, self.histories_bytes);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Brings what is remembered up to date with a batch that the ledger has taken in.
     pub fn learn(&self, appends: &[Append], outcomes: &[Appended], turn: Option<u64>) {
         let Some(mut memory) = turn.filter(|_| self.remembers()).and_then(|turn| self.remembered.at(turn)) else { return };
-        let limit = self.limit();
         let mut changed: HashMap<(Tenant, UserId), Option<History>> = HashMap::new();
         for (append, outcome) in appends.iter().zip(outcomes) {
             let Some(user) = append.event.user() else { continue };
             let key = (append.event.tenant().clone(), user.clone());
+            if !matches!(outcome, Appended::New | Appended::Duplicate) {
+                continue;
+            }
+            let new = *outcome == Appended::New;
+            if let Some(meanwhile) = memory.reading.get_mut(&key) {
+                meanwhile.push((append.clone(), new));
+                if meanwhile.len() > MEANWHILE {
+                    memory.reading.remove(&key);
+                }
+            }
             let history = changed.entry(key).or_insert_with_key(|key| memory.take(key));
-            let good = history.as_mut().is_some_and(|history| match outcome {
-                Appended::New | Appended::Duplicate => told(history, append, *outcome == Appended::New),
-                Appended::Conflict | Appended::Erased => true,
-            });
-            if !good {
+            if !history.as_mut().is_some_and(|history| told(history, append, new)) {
                 *history = None;
             }
         }
         for (key, history) in changed {
-            if let Some(mut history) = history {
-                history.messages.truncate(limit.messages);
-                if history.engagements.len() < limit.engagements {
-                    memory.put(key, history, self.histories_bytes);
-                }
+            if let Some(history) = history {
+                self.remember(&mut memory, key, history);
             }
+        }
+    }
+
+    /// Keeps a history that is whole.
+    fn remember(&self, memory: &mut Memory, key: (Tenant, UserId), mut history: History) {
+        let limit = self.limit();
+        history.messages.truncate(limit.messages);
+        if history.engagements.len() < limit.engagements {
+            memory.put(key, history, self.histories_bytes);
         }
     }
 
     /// The histories of a batch's own users, in the order asked, remembered or read.
     pub(super) async fn histories(&self, tenant: &Tenant, users: &[UserId], turn: Option<u64>) -> StoreResult<Vec<History>> {
         let mut found: Vec<Option<History>> = vec![None; users.len()];
-        if let Some(turn) = turn.filter(|_| self.remembers()) {
-            // Behind the batch's own writes: a change that comes later is projected by who made it, with these among what they read.
-            let beside = self.stores.ledger.written_beside().await?;
-            if let Some(mut memory) = self.remembered.at(turn) {
-                if memory.beside == Some(beside) {
-                    let known = |user: &UserId| memory.get(&(tenant.clone(), user.clone())).cloned();
-                    found = users.iter().map(known).collect();
-                } else {
-                    memory.forget();
-                }
+        let key = |user: &UserId| (tenant.clone(), user.clone());
+        let turn = turn.filter(|_| self.remembers());
+        // Behind the batch's own writes: a change that comes later is projected by who made it, with these among what they read.
+        let beside = match turn {
+            Some(_) => Some(self.stores.ledger.written_beside().await?),
+            None => None,
+        };
+        if let Some(mut memory) = turn.and_then(|turn| self.remembered.at(turn)) {
+            if memory.beside != beside {
+                memory.forget();
+                memory.beside = beside;
+            }
+            found = users.iter().map(|user| memory.get(&key(user)).cloned()).collect();
+            for user in users.iter().zip(&found).filter(|(_, f)| f.is_none()).map(|(u, _)| u) {
+                // What was taken in before is in what is read.
+                memory.reading.insert(key(user), Vec::new());
             }
         }
         let unknown: Vec<UserId> = users.iter().zip(&found).filter(|(_, f)| f.is_none()).map(|(u, _)| u.clone()).collect();
         metrics::counter!("nearcast_ingest_histories_total", "from" => "memory")
             .increment((users.len() - unknown.len()) as u64);
         metrics::counter!("nearcast_ingest_histories_total", "from" => "ledger").increment(unknown.len() as u64);
-        if !unknown.is_empty() {
-            let read = self.stores.ledger.histories(tenant, &unknown, self.limit(), Some(self.revision())).await?;
-            for (slot, history) in found.iter_mut().filter(|f| f.is_none()).zip(read) {
-                *slot = Some(history);
+        if unknown.is_empty() {
+            return Ok(found.into_iter().map(Option::unwrap_or_default).collect());
+        }
+        let read = self.stores.ledger.histories(tenant, &unknown, self.limit(), Some(self.revision())).await?;
+        if let Some(mut memory) = turn.and_then(|turn| self.remembered.at(turn)).filter(|memory| memory.beside == beside) {
+            for (user, history) in unknown.iter().zip(&read) {
+                let key = key(user);
+                let Some(meanwhile) = memory.reading.remove(&key) else { continue };
+                let mut history = history.clone();
+                // One that reaches the limit may not be whole.
+                if history.engagements.len() < self.limit().engagements
+                    && meanwhile.iter().all(|(append, new)| told(&mut history, append, *new))
+                {
+                    self.remember(&mut memory, key, history);
+                }
             }
+        }
+        for (slot, history) in found.iter_mut().filter(|f| f.is_none()).zip(read) {
+            *slot = Some(history);
         }
         Ok(found.into_iter().map(Option::unwrap_or_default).collect())
     }
@@ -203,7 +199,11 @@ fn told(history: &mut History, append: &Append, new: bool) -> bool {
                 newest_first((known.timestamp, &known.id), (message.timestamp, &message.id)) == Ordering::Less
             };
             let place = history.messages.partition_point(newer);
-            history.messages.insert(place, message);
+            match history.messages.get_mut(place).filter(|known| known.id == message.id) {
+                // It was read, perhaps before its vector was written.
+                Some(known) => *known = message,
+                None => history.messages.insert(place, message),
+            }
         }
         // Its vector, or that there is none, is the ledger's to say.
         Event::Message(m) => return history.messages.iter().any(|known| known.id == m.message_id && known.vector.is_some()),
@@ -220,6 +220,8 @@ fn told(history: &mut History, append: &Append, new: bool) -> bool {
         order.then(engaged.is_message.cmp(&known.is_message)) == Ordering::Less
     };
     let place = history.engagements.partition_point(newer);
-    history.engagements.insert(place, engaged);
+    if !history.engagements.get(place).is_some_and(same) {
+        history.engagements.insert(place, engaged);
+    }
     true
 }

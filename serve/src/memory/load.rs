@@ -292,7 +292,8 @@ fn epoch_in(current: &Epochs, item: &ItemId) -> Option<u64> {
     if current.is_empty() { None } else { current.get(&item_epoch(item)).copied() }
 }
 
-/// Takes down what a read of whole states gave. `current`: epochs that were read before it.
+/// Takes down what a read of whole states gave. `current`: epochs that were read before it; where there are none, a card that is as it
+/// was stays of its epoch.
 pub fn remember_states(mem: &TenantMemory, states: &[ItemState], mark: u64, current: &Epochs) {
     let mut catalogue = mem.catalogue_mut();
     let at = (mem.cards_mark() == mark).then(Instant::now);
@@ -301,7 +302,8 @@ pub fn remember_states(mem: &TenantMemory, states: &[ItemState], mark: u64, curr
         if at.is_none() && catalogue.card(n).is_some() {
             continue;
         }
-        let known = KnownCard::new(Arc::new(Card::of(s)), at);
-        catalogue.set_card(n, known.in_epoch(epoch_in(current, &s.item.item_id)));
+        let known = KnownCard::new(Arc::new(Card::of(s)), at).in_epoch(epoch_in(current, &s.item.item_id));
+        let read = known.read.or_else(|| catalogue.card(n).filter(|before| before.card == known.card)?.read);
+        catalogue.set_card(n, KnownCard { read, ..known });
     }
 }

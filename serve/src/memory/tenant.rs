@@ -57,11 +57,24 @@ impl Edges {
 }
 
 /// Someone's vector, if they have one, with the epochs in which it was read.
+/// Something about a user that holds until an epoch of theirs ends.
 #[derive(Clone)]
-struct Profile {
-    vector: Option<Vector>,
+struct InEpochs<T> {
+    value: T,
     epochs: Option<(u64, u64)>,
     at: Instant,
+}
+
+impl<T> InEpochs<T> {
+    fn new(value: T, epochs: Option<(u64, u64)>) -> Self {
+        Self { value, epochs, at: Instant::now() }
+    }
+
+    /// What was kept in the same epochs, not longer ago than `most`.
+    fn now(self, epochs: Option<(u64, u64)>, most: Duration) -> Option<T> {
+        let good = self.epochs == epochs && Instant::now().saturating_duration_since(self.at) < most;
+        good.then_some(self.value)
+    }
 }
 
 /// A card as it lies in the memory.
@@ -92,7 +105,8 @@ pub struct TenantMemory {
     pub(super) users: Kept<UserId, Edges>,
     near: Kept<NearKey, NearKnown>,
     followed: Kept<(UserId, Source), Followed>,
-    profiles: Kept<UserId, Profile>,
+    profiles: Kept<UserId, InEpochs<Option<Vector>>>,
+    engaged: Kept<UserId, InEpochs<Option<Arc<[u32]>>>>,
     pub(super) marks: Marks,
     learned: RwLock<Option<Arc<LearnedTable>>>,
 }
@@ -119,6 +133,7 @@ impl TenantMemory {
             near: Kept::new(bytes / 4),
             followed: Kept::new(bytes / 8),
             profiles: Kept::new(bytes / 8),
+            engaged: Kept::new(bytes / 8),
             marks: Marks::default(),
             learned: RwLock::default(),
         }
@@ -268,15 +283,24 @@ impl TenantMemory {
 
     /// Someone's vector (or that they have none), as read in the same epochs and not longer ago than `most`.
     pub fn profile(&self, user: &UserId, epochs: Option<(u64, u64)>, most: Duration) -> Option<Option<Vector>> {
-        let known = self.profiles.get(user)?;
-        let good = known.epochs == epochs && Instant::now().saturating_duration_since(known.at) < most;
-        good.then_some(known.vector)
+        self.profiles.get(user)?.now(epochs, most)
     }
 
     /// Keeps someone's vector.
     pub fn keep_profile(&self, user: UserId, vector: Option<Vector>, epochs: Option<(u64, u64)>) {
         let weight = ENTRY + vector.as_ref().map_or(0, |v| 4 * v.len());
-        self.profiles.put(user, Profile { vector, epochs, at: Instant::now() }, weight, || true);
+        self.profiles.put(user, InEpochs::new(vector, epochs), weight, || true);
+    }
+
+    /// What someone engaged with, as the ledger said in these epochs; `None` in it: too much to be kept.
+    pub fn engaged(&self, user: &UserId, epochs: Option<(u64, u64)>, most: Duration) -> Option<Option<Arc<[u32]>>> {
+        self.engaged.get(user)?.now(epochs, most)
+    }
+
+    /// Keeps what the ledger said.
+    pub fn keep_engaged(&self, user: UserId, items: Option<Arc<[u32]>>, epochs: Option<(u64, u64)>) {
+        let weight = ENTRY + items.as_ref().map_or(0, |items| 4 * items.len());
+        self.engaged.put(user, InEpochs::new(items, epochs), weight, || true);
     }
 
     /// How many writes to the vector index were told.
@@ -319,6 +343,7 @@ impl TenantMemory {
         self.near.forget(|key| users.contains(key.user()));
         self.followed.forget(|(user, _)| users.contains(user));
         self.profiles.forget(|user| users.contains(user));
+        self.engaged.forget(|user| users.contains(user));
     }
 
     pub(super) fn forget_searches(&self) {

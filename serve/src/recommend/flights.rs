@@ -1,10 +1,12 @@
-//! One computation for all who ask the same at once: the first computes, the others wait for its bytes.
+//! One computation for all who ask the same at once: the first computes, the others wait for its bytes. What was made while a store
+//! could not follow is given for a moment longer, so that asking again does not make it slower still.
 //!
 //! Nobody waits past their own deadline, nor for one who went away.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::body::Bytes;
@@ -14,9 +16,37 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+/// So many answers are kept at once; of more, the oldest go.
+const MOST_KEPT: usize = 4_096;
+
 /// Computations under way, by key.
 #[derive(Default)]
-pub struct Flights(Mutex<HashMap<String, watch::Receiver<Option<Bytes>>, RandomState>>);
+pub struct Flights(Mutex<Board>);
+
+#[derive(Default)]
+struct Board {
+    flights: HashMap<String, Flight, RandomState>,
+    /// Those whose answers are kept, by their ends: all are kept equally long.
+    kept: VecDeque<(Instant, String)>,
+}
+
+struct Flight {
+    answer: watch::Receiver<Option<Bytes>>,
+    /// Until when its answer is kept, once it was made.
+    until: Option<Instant>,
+}
+
+impl Board {
+    /// Takes out what was kept long enough.
+    fn sweep(&mut self, now: Instant, most: usize) {
+        while self.kept.front().is_some_and(|(until, _)| *until <= now) || self.kept.len() > most {
+            let Some((until, key)) = self.kept.pop_front() else { return };
+            if self.flights.get(&key).is_some_and(|f| f.until == Some(until)) {
+                self.flights.remove(&key);
+            }
+        }
+    }
+}
 
 /// What a caller is.
 pub enum Turn<'a> {
@@ -33,19 +63,26 @@ pub struct Leader<'a> {
     flights: &'a Flights,
     key: String,
     tell: watch::Sender<Option<Bytes>>,
+    /// Until when the answer is given, once it was told.
+    keep: Option<Instant>,
 }
 
 impl Flights {
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Computes, or waits until `deadline` for who does.
     pub async fn join(&self, key: &str, deadline: Instant) -> Turn<'_> {
         let mut other = {
-            let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match flights.get(key) {
-                Some(other) => other.clone(),
+            let mut board = self.board();
+            board.sweep(Instant::now(), MOST_KEPT);
+            match board.flights.get(key) {
+                Some(flight) => flight.answer.clone(),
                 None => {
-                    let (tell, other) = watch::channel(None);
-                    flights.insert(key.to_owned(), other);
-                    return Turn::Mine(Leader { flights: self, key: key.to_owned(), tell });
+                    let (tell, answer) = watch::channel(None);
+                    board.flights.insert(key.to_owned(), Flight { answer, until: None });
+                    return Turn::Mine(Leader { flights: self, key: key.to_owned(), tell, keep: None });
                 }
             }
         };
@@ -58,7 +95,7 @@ impl Flights {
 
     /// How many are under way.
     pub fn under_way(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.board().flights.values().filter(|f| f.until.is_none()).count()
     }
 }
 
@@ -67,19 +104,54 @@ impl Leader<'_> {
     pub fn tell(self, bytes: Bytes) {
         self.tell.send_replace(Some(bytes));
     }
+
+    /// The same, and to everyone who asks within this time.
+    pub fn tell_for(mut self, bytes: Bytes, time: Duration) {
+        self.keep = Some(Instant::now() + time);
+        self.tell.send_replace(Some(bytes));
+    }
 }
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        self.flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        let mut board = self.flights.board();
+        match self.keep {
+            Some(until) => {
+                if let Some(flight) = board.flights.get_mut(&self.key) {
+                    flight.until = Some(until);
+                }
+                board.kept.push_back((until, std::mem::take(&mut self.key)));
+                board.sweep(Instant::now(), MOST_KEPT);
+            }
+            None => drop(board.flights.remove(&self.key)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_is_given_until_its_end() {
+        let f = Flights::default();
+        let now = Instant::now;
+        let Turn::Mine(leader) = f.join("k", now()).await else { panic!("the first computes") };
+        leader.tell_for(Bytes::from_static(b"made"), Duration::from_millis(100));
+        assert_eq!(f.under_way(), 0);
+        tokio::time::sleep(Duration::from_millis(99)).await;
+        let Turn::Theirs(bytes) = f.join("k", now()).await else { panic!("kept") };
+        assert_eq!(&*bytes, b"made");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let Turn::Mine(_again) = f.join("k", now()).await else { panic!("over") };
+        for n in 0..=MOST_KEPT {
+            let Turn::Mine(leader) = f.join(&n.to_string(), now()).await else { panic!("another key") };
+            leader.tell_for(Bytes::new(), Duration::from_secs(1));
+        }
+        assert_eq!((f.board().kept.len(), f.under_way()), (MOST_KEPT, 1));
+        let Turn::Mine(_first) = f.join("0", now()).await else { panic!("the oldest goes") };
+        let Turn::Theirs(_) = f.join("1", now()).await else { panic!("the others stay") };
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_computes_and_nobody_waits_for_ever() {

@@ -10,12 +10,14 @@ pub mod blend;
 pub mod budget;
 mod cached;
 pub mod degraded;
+mod engaged;
 pub mod explore;
 mod filling;
 mod filters;
 mod flights;
 pub mod formulas;
-pub mod pipeline;
+pub mod judging;
+mod pipeline;
 mod reasons;
 pub mod select;
 pub mod shelf;
@@ -28,7 +30,10 @@ mod trained;
 mod warm;
 mod why_not;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use axum::body::Bytes;
 use nearcast_domain::{ErrorKind, ItemId, StoreError, Tenant, Timestamp, UserId, candidate::Source, event::hex, ports::Token};
@@ -43,7 +48,7 @@ pub use why_not::{Fate, WhyNot};
 use self::{
     budget::{Budget, by},
     cached::{Found, Fresh},
-    degraded::{AFTER, CACHE, Degraded},
+    degraded::{AFTER, CACHE, Degraded, LEDGER},
     flights::{Flights, Turn},
     shelf::Shelf,
     sources::{Asker, CandidateSource},
@@ -254,10 +259,23 @@ impl Recommender {
             && let Ok(bytes) = serde_json::to_vec(&answer)
         {
             let bytes = Bytes::from(bytes);
-            leader.tell(bytes.clone());
+            match self.may_repeat(tenant, &answer) {
+                true => leader.tell_for(bytes.clone(), Duration::from_millis(self.config.cache.partial_ms)),
+                false => leader.tell(bytes.clone()),
+            }
             return Ok(Given::Bytes(bytes));
         }
         Ok(Given::Answer(Box::new(answer)))
+    }
+
+    /// Whether an answer that lacks something may be given again for a moment, in the same epochs: its filters were asked, and the
+    /// stores are others' too, so that the next try is no better than the last until they follow.
+    fn may_repeat(&self, tenant: &Tenant, answer: &Answer) -> bool {
+        let protects = |name: &&str| [LEDGER, CACHE, AFTER].contains(name);
+        answer.cache == CacheState::Miss
+            && !answer.degraded.is_empty()
+            && !answer.degraded.iter().any(|name| protects(&name.as_ref()))
+            && !self.stores.memory.tenant(tenant).exclusive()
     }
 
     /// The names of what did not answer, in an answer that was made before.

@@ -6,10 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::future::{join, join_all};
-use nearcast_domain::{
-    ItemId, StoreResult, Tenant, Timestamp,
-    candidate::{Removal, Source},
-};
+use nearcast_domain::{StoreResult, Tenant, Timestamp, candidate::Source};
 
 use tokio::time::Instant;
 
@@ -20,7 +17,7 @@ use super::{
     blend::{self, Candidate, Scale, Scored},
     budget::{Budget, by},
     degraded::{Degraded, LEDGER},
-    filters::{Rules, Verdict},
+    engaged,
     formulas::{ASKED, WRITTEN, trending_share},
     reasons, select,
     sources::{Ask, Asker, Found},
@@ -28,13 +25,10 @@ use super::{
     tally::{Proposed, best_first},
     why_not::Watched,
 };
-use crate::{
-    config::Weights,
-    memory::{Card, Seen},
-};
+use crate::config::Weights;
 
 /// The share of the budget after which filters are no longer waited for.
-const FILTERS_UNTIL: f64 = 0.82;
+pub(super) const FILTERS_UNTIL: f64 = 0.82;
 /// The share after which nothing is.
 pub(super) const FILL_UNTIL: f64 = 0.95;
 
@@ -61,17 +55,17 @@ pub(super) struct Run<'a> {
     pub(super) on: &'a Recommender,
     pub(super) ask: Ask<'a>,
     pub(super) query: &'a Query,
-    exclude: Bits,
+    pub(super) exclude: Bits,
     /// What the asker is known to have engaged with.
-    own: Bits,
+    pub(super) own: Bits,
     /// Whether that is all they did, so that nobody need be asked.
-    own_whole: bool,
-    now: Timestamp,
+    pub(super) own_whole: bool,
+    pub(super) now: Timestamp,
     pub(super) budget: Budget,
     pub(super) degraded: Degraded,
     /// Everything that was judged, so that nothing is proposed twice.
     pub(super) judged: Bits,
-    removed: Vec<Removed>,
+    pub(super) removed: Vec<Removed>,
     pub(super) unverified: Vec<Candidate>,
     watched: Option<Watched>,
 }
@@ -104,9 +98,11 @@ pub async fn run(
         watched: None,
     };
     let began = Instant::now();
-    let mut found = run.ask_sources().await;
+    let engaged = engaged::engaged(&run.ask, budget.at(FILTERS_UNTIL));
+    let (mut found, engaged) = join(run.ask_sources(), engaged).await;
     let began = on.over(query, Stage::Sources, began);
     let asked: Vec<Source> = if query.watch.is_some() { found.iter().map(|(s, _)| *s).collect() } else { Vec::new() };
+    run.know(engaged);
     run.best_of_each(&mut found);
     let pool = blend::merge(found.iter().map(|(s, f)| (*s, f.proposals.as_slice())));
     let kept = run.filter(pool).await;
@@ -174,16 +170,30 @@ impl Run<'_> {
         found
     }
 
+    /// Takes down what the asker engaged with: what the graph says, and the ledger, where it was asked.
+    fn know(&mut self, engaged: StoreResult<Option<Arc<[u32]>>>) {
+        if self.ask.user.is_none() || self.on.config.recommend_engaged {
+            return;
+        }
+        if let Some(own) = self.ask.own_if_known() {
+            self.own_whole = own.whole() && self.ask.mem.exclusive();
+            self.own = own.own.iter().map(|o| o.item).collect();
+        }
+        match engaged {
+            Ok(Some(engaged)) => {
+                self.own_whole = true;
+                for item in engaged.iter() {
+                    self.own.insert(*item);
+                }
+            }
+            Ok(None) => {}
+            Err(e) => self.degraded.add(LEDGER, &e),
+        }
+    }
+
     /// Stage 2: the best of each source. What is known to be the asker's own is taken out before, so that it fills no
     /// place that another could have.
     fn best_of_each(&mut self, found: &mut [(Source, Found)]) {
-        if self.ask.user.is_some()
-            && !self.on.config.recommend_engaged
-            && let Some(own) = self.ask.own_if_known()
-        {
-            self.own_whole = own.whole();
-            self.own = own.own.iter().map(|o| o.item).collect();
-        }
         let mut known: Vec<(Source, Vec<Proposed>)> = Vec::new();
         for (source, found) in found {
             if !self.own.is_empty() {
@@ -226,77 +236,6 @@ impl Run<'_> {
         (Weights { trending: weights.trending * share, ..weights }, diversity, moment)
     }
 
-    fn rules(&self) -> Rules<'_> {
-        Rules { exclude: &self.exclude, engaged: &self.own, category: self.query.category.as_ref(), now: self.now }
-    }
-
-    /// Stage 4: keeps who may be recommended as far as this process remembers, takes down why the others may not. A card that allows an
-    /// item may be of any age here; one that forbids it is read again. Where others write, too, and cards are not all here from the
-    /// beginning, an item of which nothing is known stays: the few that would be shown are looked at before.
-    pub(super) async fn filter(&mut self, mut pool: Vec<Candidate>) -> Vec<Candidate> {
-        let ledger_ok = !self.degraded.holds(LEDGER);
-        // Who asks for reasons is told them for every candidate.
-        let telling = self.query.explain || self.query.watch.is_some();
-        let benefit_of_doubt = ledger_ok && !telling && self.query.category.is_none() && !self.ask.mem.exclusive();
-        let (mut verdicts, mut missing) = self.judge(&pool, benefit_of_doubt);
-        if !missing.is_empty() && ledger_ok {
-            let (loads, mem) = (self.ask.loads(), &self.ask.mem);
-            if !mem.exclusive() {
-                loads.vouch(mem, &missing).await;
-                missing = self.judge(&pool, benefit_of_doubt).1;
-            }
-            if !missing.is_empty()
-                && let Err(e) = loads.read_cards(mem, missing, self.budget.at(FILTERS_UNTIL)).await
-            {
-                self.degraded.add(LEDGER, &e);
-            }
-            verdicts = self.judge(&pool, benefit_of_doubt).0;
-        }
-        let mut verdicts = verdicts.into_iter();
-        pool.retain(|candidate| {
-            self.judged.insert(candidate.item);
-            match verdicts.next() {
-                Some(Verdict::Keep) => return true,
-                Some(Verdict::Remove(why)) => self.remove(candidate, why.into()),
-                Some(Verdict::Unverified) | None => self.unverified.push(*candidate),
-            }
-            false
-        });
-        pool
-    }
-
-    /// Those of some candidates who may be recommended, taking down nothing.
-    pub(super) async fn allowed(&self, mut pool: Vec<Candidate>) -> Vec<Candidate> {
-        let missing = self.judge(&pool, false).1;
-        if !missing.is_empty() && !self.degraded.holds(LEDGER) {
-            // What could not be read is not allowed.
-            let _ = self.ask.loads().read_cards(&self.ask.mem, missing, self.budget.at(FILL_UNTIL)).await;
-        }
-        let mut verdicts = self.judge(&pool, false).0.into_iter();
-        pool.retain(|_| matches!(verdicts.next(), Some(Verdict::Keep)));
-        pool
-    }
-
-    /// Verdicts by what is remembered, and the items whose cards are to be read first. `benefit_of_doubt`: what nothing is known of stays,
-    /// and need not be read.
-    fn judge(&self, pool: &[Candidate], benefit_of_doubt: bool) -> (Vec<Verdict>, Vec<u32>) {
-        let rules = self.rules();
-        let (mut verdicts, mut missing) = (Vec::with_capacity(pool.len()), Vec::new());
-        self.ask.mem.each_card(pool.iter().map(|c| c.item), |item, seen| {
-            let verdict = match seen {
-                Some(seen) if seen.plain && rules.category.is_none() => rules.judge_plain(item),
-                None if benefit_of_doubt => rules.judge_plain(item),
-                _ => rules.judge(item, seen.map(|s| s.card)),
-            };
-            let good_enough = |s: Seen<'_>| s.fresh || s.plain && rules.category.is_none() || rules.allows(s.card).is_ok();
-            if !seen.map_or(benefit_of_doubt, good_enough) {
-                missing.push(item);
-            }
-            verdicts.push(verdict);
-        });
-        (verdicts, missing)
-    }
-
     /// Stages 5 and 6: the best `wanted` whom fresh cards and the ledger allow.
     async fn score(&mut self, kept: &[Candidate], scale: &Scale, wanted: usize) -> Vec<Scored> {
         // By place in `kept`.
@@ -334,76 +273,6 @@ impl Run<'_> {
         }
         sure.truncate(wanted);
         sure
-    }
-
-    /// Moves to `sure` those of `some` whom fresh cards and the ledger allow; `spoke` names who spoke for one that is removed.
-    pub(super) async fn verify(
-        &mut self,
-        some: Vec<(f32, Candidate)>,
-        sure: &mut Vec<Scored>,
-        spoke: impl Fn(&Candidate) -> Vec<Source>,
-    ) {
-        let items: Vec<u32> = some.iter().map(|(_, c)| c.item).collect();
-        let until = self.budget.at(FILTERS_UNTIL);
-        let ledger_ok = !self.degraded.holds(LEDGER);
-        let loads = self.ask.loads();
-        let cards = async {
-            match ledger_ok {
-                true => loads.cards(&self.ask.mem, &items, |_| false, until).await,
-                // Memory answers at once.
-                false => (self.ask.mem.look_at_cards(&items, |_| true).0, None),
-            }
-        };
-        let ((cards, cards_failed), engaged) = join(cards, self.engaged(&items, ledger_ok)).await;
-        let (engaged, engaged_failed) = match engaged {
-            Ok(engaged) => (engaged, None),
-            Err(e) => (Vec::new(), Some(e)),
-        };
-        if let Some(e) = cards_failed.or(engaged_failed).filter(|_| ledger_ok) {
-            self.degraded.add(LEDGER, &e);
-        }
-        for (place, ((score, candidate), card)) in some.into_iter().zip(cards).enumerate() {
-            let verdict = match engaged.get(place) {
-                Some(true) if !self.exclude.contains(candidate.item) => Verdict::Remove(Removal::Engaged),
-                _ => self.rules().judge(candidate.item, card.as_deref()),
-            };
-            let why = match verdict {
-                Verdict::Keep => {
-                    let item = self.ask.mem.catalogue().id(candidate.item).clone();
-                    let card: Arc<Card> = card.unwrap_or_default();
-                    sure.push(Scored { item, candidate, score, reasons: Vec::new(), card });
-                    continue;
-                }
-                Verdict::Remove(why) => why.into(),
-                Verdict::Unverified => {
-                    self.unverified.push(candidate);
-                    continue;
-                }
-            };
-            if self.query.explain {
-                let sources = spoke(&candidate);
-                let item_id = self.ask.mem.catalogue().id(candidate.item).clone();
-                self.removed.push(Removed { item_id, reason: why, sources });
-            }
-        }
-    }
-
-    /// For each item, whether the asker engaged with it: the ledger's word, where what is known of them is not all. Empty where nobody
-    /// need be asked.
-    async fn engaged(&self, items: &[u32], ledger_ok: bool) -> StoreResult<Vec<bool>> {
-        let Some(user) = self.ask.user.filter(|_| !self.on.config.recommend_engaged && ledger_ok) else {
-            return Ok(Vec::new());
-        };
-        if self.own_whole && self.ask.mem.exclusive() {
-            return Ok(Vec::new());
-        }
-        let ids: Vec<ItemId> = {
-            let catalogue = self.ask.mem.catalogue();
-            items.iter().map(|i| catalogue.id(*i).clone()).collect()
-        };
-        let (ledger, tenant, user) = (self.on.stores.ledger.clone(), self.ask.tenant.clone(), user.clone());
-        let work = async move { ledger.engaged(&tenant, &user, &ids).await };
-        self.on.late.run(self.budget.at(FILTERS_UNTIL), "ledger", work).await
     }
 }
 

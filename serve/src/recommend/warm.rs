@@ -27,6 +27,8 @@ const SURVEY_PATIENCE: Duration = Duration::from_secs(10);
 const WARM_REST: u32 = 10;
 /// But it is read again after this, whatever it took.
 const LONGEST_REST: Duration = Duration::from_secs(60);
+/// Cards of what rises that are read at once.
+const CARDS_AT_ONCE: usize = 64;
 /// Items that are read at once before the first requests.
 const PRELOAD_PAGE: usize = 256;
 /// The same where each page is a call to a server, which may have to read everything for it.
@@ -69,9 +71,15 @@ impl Recommender {
             }
             if let Some(rising) = rising {
                 let ids: Vec<_> = rising.items.iter().map(|(i, _)| i.clone()).collect();
-                let (cards, _) = self.cards(tenant, &ids, soon()).await;
-                let known = ids.into_iter().zip(cards).filter_map(|(i, card)| Some((i, card?.as_ref().clone())));
-                last.cards.extend(known);
+                // Portion by portion: a server that finds cards one by one is not kept busy past what its guard takes for sick.
+                for ids in ids.chunks(CARDS_AT_ONCE) {
+                    let (cards, failed) = self.cards(tenant, ids, soon()).await;
+                    let known = ids.iter().zip(cards).filter_map(|(i, card)| Some((i.clone(), card?.as_ref().clone())));
+                    last.cards.extend(known);
+                    if failed.is_some() {
+                        break;
+                    }
+                }
                 (last.rising, last.share) = (rising.items.clone(), rising.share);
             }
             all.insert(tenant.clone(), last);
