@@ -114,6 +114,10 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<Applied, IngestError> {
         let mut retry = Backoff::default();
+        for recalling in part.batch.recalling.drain(..) {
+            // What could not be remembered is read again.
+            let _ = timed("recalled", recalling).await;
+        }
         loop {
             match self.project(&part.lanes, &part.batch).await {
                 Ok(Some(totals)) => {
@@ -161,6 +165,7 @@ impl Worker {
             let Some(_writing) = batch.claim.begin() else { return Ok(false) };
             let (revision, projector) = (&lanes.main.embedder.model().revision, &lanes.main.projector);
             let turn = batch.claim.turn();
+            batch.recalling.extend(timed("recall", projector.recall(&batch.appends, turn)).await?);
             let outcomes = timed("ledger", self.stores.ledger.append(&batch.appends, revision)).await?;
             projector.learn(&batch.appends, &outcomes, turn);
             if turn.is_some() {

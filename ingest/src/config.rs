@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IngestConfig {
-    /// The most records in one batch.
+    /// The most records in one batch. 0: as suits the ledger, 8,192 where it is a file, 4,096 where it is a server, whose writes of one
+    /// batch are made beside the projections of another.
     pub batch_records: usize,
     /// About the most bytes in one batch: with the queue, the bound on memory.
     pub batch_bytes: usize,
@@ -27,23 +28,24 @@ pub struct IngestConfig {
 
 impl Default for IngestConfig {
     fn default() -> Self {
-        Self {
-            batch_records: 8192,
-            batch_bytes: 8 << 20,
-            queue: 2,
-            linger_ms: 0,
-            whole_history: 0,
-            histories_mib: 64,
-            retries: 0,
-        }
+        Self { batch_records: 0, batch_bytes: 8 << 20, queue: 2, linger_ms: 0, whole_history: 0, histories_mib: 64, retries: 0 }
     }
 }
 
+/// The most records in one batch, where the ledger is a file and nothing else is set.
+const BATCH_RECORDS: usize = 8_192;
+
 impl IngestConfig {
+    /// With what was left open decided.
+    pub(crate) fn decided(self) -> Self {
+        let batch_records = if self.batch_records == 0 { BATCH_RECORDS } else { self.batch_records };
+        Self { batch_records, ..self }
+    }
+
     /// Refuses what cannot work.
     pub fn validate(&self) -> Result<(), String> {
-        if !(1..=100_000).contains(&self.batch_records) {
-            return Err("ingest.batch_records must lie between 1 and 100000".into());
+        if self.batch_records > 100_000 {
+            return Err("ingest.batch_records must not be above 100000".into());
         }
         if !(65_536..=(1 << 30)).contains(&self.batch_bytes) {
             return Err("ingest.batch_bytes must lie between 65536 and 1073741824".into());

@@ -9,7 +9,7 @@ use nearcast_domain::{
     ports::{Append, Appended, Claim, DeadLetter, Record, SourceBatch},
 };
 
-use crate::letters::letter;
+use crate::{letters::letter, project::Recalling};
 
 /// A batch after decoding.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ pub struct Decoded {
     pub outcomes: Option<Vec<Appended>>,
     /// How many of the texts were embedded.
     pub embedded: u64,
+    /// Histories of its users that are being read meanwhile.
+    pub recalling: Vec<Recalling>,
 }
 
 impl Decoded {
@@ -46,6 +48,7 @@ impl Decoded {
         self.bytes += next.bytes;
         self.position = next.position;
         self.embedded += next.embedded;
+        self.recalling.extend(next.recalling);
         self.outcomes = match (self.outcomes.take(), next.outcomes) {
             (Some(mut outcomes), Some(next)) => {
                 outcomes.extend(next);

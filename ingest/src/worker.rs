@@ -103,6 +103,7 @@ pub struct Lanes {
 impl Worker {
     /// A worker over these stores.
     pub fn new(stores: Stores, config: IngestConfig, rules: Rules) -> Self {
+        let config = config.decided();
         let projector = Arc::new(Projector::new(stores.clone(), rules.clone(), &config));
         let main = Lane { embedder: stores.embedder.clone(), projector };
         let lanes = std::sync::RwLock::new(Arc::new(Lanes { main, also: None }));

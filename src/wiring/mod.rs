@@ -31,6 +31,8 @@ use crate::{
 const WHOLE_HISTORY: usize = 1_000;
 /// How long events gather for a ledger that is a server: a call for each of them would keep it busy with calls.
 const LINGER_MS: u64 = 20;
+/// How many records it is given at once: while it takes them in, those before them are projected.
+const BATCH_RECORDS: usize = 4_096;
 
 /// How old what serving remembers may be where other processes write too.
 const SHARED_AGE: Duration = Duration::from_secs(1);
@@ -109,11 +111,10 @@ impl App {
         };
         let rules = Rules { taste: config.taste.clone(), profile: config.profile };
         let mut ingest = config.ingest.clone();
-        if config.stores.ledger == LedgerBackend::Mongodb && ingest.whole_history == 0 {
-            ingest.whole_history = WHOLE_HISTORY;
-        }
-        if config.stores.ledger == LedgerBackend::Mongodb && ingest.linger_ms == 0 {
-            ingest.linger_ms = LINGER_MS;
+        if config.stores.ledger == LedgerBackend::Mongodb {
+            ingest.whole_history = decided(ingest.whole_history, WHOLE_HISTORY);
+            ingest.batch_records = decided(ingest.batch_records, BATCH_RECORDS);
+            ingest.linger_ms = decided(ingest.linger_ms, LINGER_MS);
         }
         let worker = Worker::new(ports, ingest, rules);
         let mut upkeep = Upkeep::new(graph, stores.engagement.clone(), config.upkeep.clone());
@@ -254,4 +255,9 @@ pub fn holds_nothing(path: &Path) -> anyhow::Result<bool> {
         ledger.close().await;
         Ok(tenants?.is_empty())
     })
+}
+
+/// What is set, or what suits where nothing is.
+fn decided<T: PartialEq + Default>(set: T, suits: T) -> T {
+    if set == T::default() { suits } else { set }
 }

@@ -22,6 +22,7 @@ use nearcast_domain::{
 };
 use tokio::sync::RwLock;
 
+pub use self::remembered::Recalling;
 use self::remembered::Remembered;
 use crate::{
     config::{IngestConfig, Rules},

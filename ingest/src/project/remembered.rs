@@ -1,17 +1,18 @@
 //! Histories that a worker remembers of users whose events come through it alone, so that an event costs no look at all that its user
 //! ever did.
 //!
-//! Read when a batch is projected and brought up to date by what the ledger says became of the batches behind it, so that an entry is
-//! what the ledger holds: what the ledger takes in while a history is read is added to it afterwards, where it is not in it already.
-//! No batch waits for such a read on its way into the ledger. Nothing outlives a change of what the source has ([`nearcast_domain::ports::Claim::turn`]): another worker may have written
+//! Read when a batch comes, while there is little to read, and brought up to date by what the ledger says became of it and of the batches
+//! behind it, so that an entry is what the ledger holds: what the ledger takes in while a history is read is added to it afterwards,
+//! where it is not in it already. No batch waits long for such a read on its way into the ledger. Nothing outlives a change of what the source has ([`nearcast_domain::ports::Claim::turn`]): another worker may have written
 //! meanwhile. Nor a write by somebody who owns no partitions ([`LedgerWrite::written_beside`]). Bounded; never the only copy of anything.
 //!
 //! [`LedgerWrite::written_beside`]: nearcast_domain::ports::LedgerWrite::written_beside
 
 use std::{
     cmp::Ordering,
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use nearcast_domain::{
@@ -19,6 +20,7 @@ use nearcast_domain::{
     ports::{Append, Appended, EngagedEvent, History, HistoryLimit, MessageEvent},
     profile::newest_first,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Projector, engaged};
 
@@ -26,14 +28,25 @@ use super::{Projector, engaged};
 const OVERHEAD: usize = 128;
 /// So many events of a user whose history is being read are kept for it; who does more is read again another time.
 const MEANWHILE: usize = 1_024;
+/// Users whose histories are read at once while a batch waits for them,
+const PORTION: usize = 16;
+/// and beside it: a ledger that takes so long over histories takes in the next batches meanwhile.
+const GENTLE: usize = 2;
+/// For so long a batch waits for the histories of its users before the ledger takes it in: they are shorter before than behind it.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Histories that are being read beside the worker; ends when it is dropped.
+pub type Recalling = AbortOnDropHandle<StoreResult<()>>;
 
 #[derive(Default)]
 struct Memory {
     turn: u64,
     /// [`LedgerWrite::written_beside`](nearcast_domain::ports::LedgerWrite::written_beside) before the first entry was read.
     beside: Option<u64>,
-    /// Whose histories are being read, and what the ledger took in of theirs meanwhile.
-    reading: HashMap<(Tenant, UserId), Vec<(Append, bool)>>,
+    /// Whose histories are being read, by which read (the last that began), and what the ledger took in of theirs since it began.
+    reading: HashMap<(Tenant, UserId), (u64, Vec<(Append, bool)>)>,
+    /// How many reads began.
+    reads: u64,
     /// In two generations: when the younger is full, the older goes.
     young: HashMap<(Tenant, UserId), History>,
     old: HashMap<(Tenant, UserId), History>,
@@ -43,11 +56,23 @@ struct Memory {
 
 impl Memory {
     fn forget(&mut self) {
-        *self = Self { turn: self.turn, ..Self::default() };
+        *self = Self { turn: self.turn, reads: self.reads, ..Self::default() };
     }
 
     fn get(&self, key: &(Tenant, UserId)) -> Option<&History> {
         self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    /// Whether someone's history is neither known nor being read.
+    fn lacks(&self, key: &(Tenant, UserId)) -> bool {
+        self.get(key).is_none() && !self.reading.contains_key(key)
+    }
+
+    /// Notes that the histories of these are about to be read: what the ledger took in before is in them.
+    fn begin(&mut self, keys: &[(Tenant, UserId)]) -> u64 {
+        self.reads += 1;
+        self.reading.extend(keys.iter().map(|key| (key.clone(), (self.reads, Vec::new()))));
+        self.reads
     }
 
     fn take(&mut self, key: &(Tenant, UserId)) -> Option<History> {
@@ -92,6 +117,37 @@ impl Remembered {
     }
 }
 
+/// A read under way; takes what it noted back when it ends, however it does.
+struct Reading<'a> {
+    remembered: &'a Remembered,
+    of: Vec<(Tenant, UserId)>,
+    number: u64,
+}
+
+impl Reading<'_> {
+    /// What the ledger took in of someone since it began; `None` where it is not known.
+    fn meanwhile(&self, memory: &mut Memory, key: &(Tenant, UserId)) -> Option<Vec<(Append, bool)>> {
+        memory.reading.get(key).filter(|(read, _)| *read == self.number)?;
+        Some(memory.reading.remove(key)?.1)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut memory = self.remembered.lock();
+        for key in &self.of {
+            self.meanwhile(&mut memory, key);
+        }
+    }
+}
+
+/// Who did or wrote something in a batch.
+fn users(appends: &[Append]) -> BTreeSet<(Tenant, UserId)> {
+    let speaks = |e: &Event| matches!(e, Event::Message(_) | Event::Engagement(_));
+    let events = appends.iter().map(|a| &a.event).filter(|e| speaks(e));
+    events.filter_map(|e| Some((e.tenant().clone(), e.user()?.clone()))).collect()
+}
+
 impl Projector {
     fn remembers(&self) -> bool {
         self.whole_history > 0 && self.histories_bytes > 0 && !self.shadow
@@ -113,7 +169,7 @@ impl Projector {
                 continue;
             }
             let new = *outcome == Appended::New;
-            if let Some(meanwhile) = memory.reading.get_mut(&key) {
+            if let Some((_, meanwhile)) = memory.reading.get_mut(&key) {
                 meanwhile.push((append.clone(), new));
                 if meanwhile.len() > MEANWHILE {
                     memory.reading.remove(&key);
@@ -140,9 +196,53 @@ impl Projector {
         }
     }
 
+    /// Begins to remember the users of a batch that the ledger is to take in next. What is not read within a moment is being read beside
+    /// the worker from then on.
+    pub async fn recall(self: &Arc<Self>, appends: &[Append], turn: Option<u64>) -> StoreResult<Option<Recalling>> {
+        let Some(turn) = turn.filter(|_| self.remembers()) else { return Ok(None) };
+        let (unknown, number) = {
+            let Some(mut memory) = self.remembered.at(turn) else { return Ok(None) };
+            let unknown: Vec<(Tenant, UserId)> = users(appends).into_iter().filter(|key| memory.lacks(key)).collect();
+            // All at once, so that no later batch begins to read them, too.
+            let number = memory.begin(&unknown);
+            (unknown, number)
+        };
+        if unknown.is_empty() {
+            return Ok(None);
+        }
+        let me = self.clone();
+        let mut reading = AbortOnDropHandle::new(tokio::spawn(async move {
+            let begun = Instant::now();
+            let _all = Reading { remembered: &me.remembered, of: unknown.clone(), number };
+            for mut of_tenant in unknown.chunk_by(|a, b| a.0 == b.0) {
+                while !of_tenant.is_empty() {
+                    let at_once = if begun.elapsed() < PATIENCE { PORTION } else { GENTLE };
+                    let (part, rest) = of_tenant.split_at(at_once.min(of_tenant.len()));
+                    of_tenant = rest;
+                    let users: Vec<UserId> = part.iter().map(|(_, user)| user.clone()).collect();
+                    me.known_or_read(&part[0].0, &users, Some(turn)).await?;
+                }
+            }
+            Ok(())
+        }));
+        match tokio::time::timeout(PATIENCE, &mut reading).await {
+            Ok(Ok(read)) => read.map(|()| None),
+            // It died: who needs the histories reads them.
+            Ok(Err(_)) => Ok(None),
+            Err(_) => Ok(Some(reading)),
+        }
+    }
+
     /// The histories of a batch's own users, in the order asked, remembered or read.
     pub(super) async fn histories(&self, tenant: &Tenant, users: &[UserId], turn: Option<u64>) -> StoreResult<Vec<History>> {
-        let mut found: Vec<Option<History>> = vec![None; users.len()];
+        let (histories, read) = self.known_or_read(tenant, users, turn).await?;
+        metrics::counter!("nearcast_ingest_histories_total", "from" => "memory").increment((users.len() - read) as u64);
+        metrics::counter!("nearcast_ingest_histories_total", "from" => "ledger").increment(read as u64);
+        Ok(histories)
+    }
+
+    /// The same, and how many were read.
+    async fn known_or_read(&self, tenant: &Tenant, users: &[UserId], turn: Option<u64>) -> StoreResult<(Vec<History>, usize)> {
         let key = |user: &UserId| (tenant.clone(), user.clone());
         let turn = turn.filter(|_| self.remembers());
         // Behind the batch's own writes: a change that comes later is projected by who made it, with these among what they read.
@@ -150,42 +250,38 @@ impl Projector {
             Some(_) => Some(self.stores.ledger.written_beside().await?),
             None => None,
         };
+        let mut found: Vec<Option<History>> = vec![None; users.len()];
+        let mut reading = Reading { remembered: &self.remembered, of: Vec::new(), number: 0 };
         if let Some(mut memory) = turn.and_then(|turn| self.remembered.at(turn)) {
             if memory.beside != beside {
                 memory.forget();
                 memory.beside = beside;
             }
             found = users.iter().map(|user| memory.get(&key(user)).cloned()).collect();
-            for user in users.iter().zip(&found).filter(|(_, f)| f.is_none()).map(|(u, _)| u) {
-                // What was taken in before is in what is read.
-                memory.reading.insert(key(user), Vec::new());
-            }
+            reading.of = users.iter().zip(&found).filter(|(_, f)| f.is_none()).map(|(u, _)| key(u)).collect();
+            reading.number = memory.begin(&reading.of);
         }
         let unknown: Vec<UserId> = users.iter().zip(&found).filter(|(_, f)| f.is_none()).map(|(u, _)| u.clone()).collect();
-        metrics::counter!("nearcast_ingest_histories_total", "from" => "memory")
-            .increment((users.len() - unknown.len()) as u64);
-        metrics::counter!("nearcast_ingest_histories_total", "from" => "ledger").increment(unknown.len() as u64);
-        if unknown.is_empty() {
-            return Ok(found.into_iter().map(Option::unwrap_or_default).collect());
-        }
-        let read = self.stores.ledger.histories(tenant, &unknown, self.limit(), Some(self.revision())).await?;
-        if let Some(mut memory) = turn.and_then(|turn| self.remembered.at(turn)).filter(|memory| memory.beside == beside) {
-            for (user, history) in unknown.iter().zip(&read) {
-                let key = key(user);
-                let Some(meanwhile) = memory.reading.remove(&key) else { continue };
-                let mut history = history.clone();
-                // One that reaches the limit may not be whole.
-                if history.engagements.len() < self.limit().engagements
-                    && meanwhile.iter().all(|(append, new)| told(&mut history, append, *new))
-                {
-                    self.remember(&mut memory, key, history);
+        if !unknown.is_empty() {
+            let read = self.stores.ledger.histories(tenant, &unknown, self.limit(), Some(self.revision())).await?;
+            let memory = turn.and_then(|turn| self.remembered.at(turn)).filter(|memory| memory.beside == beside);
+            if let Some(mut memory) = memory {
+                for (key, history) in reading.of.iter().zip(&read) {
+                    let Some(meanwhile) = reading.meanwhile(&mut memory, key) else { continue };
+                    let mut history = history.clone();
+                    // One that reaches the limit may not be whole.
+                    if history.engagements.len() < self.limit().engagements
+                        && meanwhile.iter().all(|(append, new)| told(&mut history, append, *new))
+                    {
+                        self.remember(&mut memory, key.clone(), history);
+                    }
                 }
             }
+            for (slot, history) in found.iter_mut().filter(|f| f.is_none()).zip(read) {
+                *slot = Some(history);
+            }
         }
-        for (slot, history) in found.iter_mut().filter(|f| f.is_none()).zip(read) {
-            *slot = Some(history);
-        }
-        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
+        Ok((found.into_iter().map(Option::unwrap_or_default).collect(), unknown.len()))
     }
 }
 

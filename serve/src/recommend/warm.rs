@@ -24,9 +24,9 @@ pub(super) const WARM_PATIENCE: Duration = Duration::from_secs(2);
 /// How long one store may take for a read of many rows, which keeps no request waiting.
 const SURVEY_PATIENCE: Duration = Duration::from_secs(10);
 /// For so many times as long as the last resort took to read it is not read again: a slow store is not kept busy by it.
-const WARM_REST: u32 = 10;
+const WARM_REST: u32 = 100;
 /// But it is read again after this, whatever it took.
-const LONGEST_REST: Duration = Duration::from_secs(60);
+const LONGEST_REST: Duration = Duration::from_secs(600);
 /// Cards of what rises that are read at once.
 const CARDS_AT_ONCE: usize = 64;
 /// Items that are read at once before the first requests.

@@ -31,7 +31,7 @@ use sqlx::Connection as _;
 use super::program::variable;
 
 /// What a worker takes at once at most.
-pub const BATCH: usize = 8_192;
+pub const BATCH: usize = 4_096;
 /// Rows in one call, as the backends have it.
 pub const CALL: usize = 1_000;
 const DIMENSION: usize = 384;

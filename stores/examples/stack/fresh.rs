@@ -23,12 +23,16 @@ const PROBES: u64 = 4;
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two probes of one prober: who looks must not be the load.
 const REST: Duration = Duration::from_millis(1_000);
+/// The stream begins so long before the first probe: a worker that has just been started reads what it will remember of its users.
+const BEFORE: Duration = Duration::from_secs(5);
 /// A probe that sees nothing for so long gives up, and counts as that long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 struct Seen {
     fresh: Vec<Duration>,
+    /// The same, and when the probe began.
+    probes: Vec<(Duration, Duration)>,
     answers: Vec<Duration>,
     degraded: std::collections::BTreeMap<String, usize>,
     incomplete: usize,
@@ -101,6 +105,7 @@ pub fn measure(program: &Program, events: &[String], time: Duration) {
             .map(|probe| {
                 scope.spawn(move || {
                     let mut rng = fastrand::Rng::with_seed(100 + probe);
+                    std::thread::sleep(BEFORE);
                     let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
                     let mut recommended = |user: &str| -> Vec<String> {
                         let asked = Instant::now();
@@ -116,7 +121,7 @@ pub fn measure(program: &Program, events: &[String], time: Duration) {
                         all.iter().map(|r| r["item_id"].as_str().unwrap().to_owned()).collect()
                     };
                     for n in 0.. {
-                        if begun.elapsed() > time {
+                        if begun.elapsed() > BEFORE + time {
                             break;
                         }
                         let user = &users[rng.usize(..users.len())];
@@ -126,7 +131,10 @@ pub fn measure(program: &Program, events: &[String], time: Duration) {
                         while recommended(user).contains(&first) && sent.elapsed() < PATIENCE {
                             std::thread::sleep(LOOK);
                         }
-                        seen.lock().unwrap().fresh.push(sent.elapsed());
+                        let mut seen = seen.lock().unwrap();
+                        seen.fresh.push(sent.elapsed());
+                        seen.probes.push((sent.elapsed(), sent.saturating_duration_since(begun)));
+                        drop(seen);
                         std::thread::sleep(REST);
                     }
                 })
@@ -146,6 +154,10 @@ pub fn measure(program: &Program, events: &[String], time: Duration) {
         let at = |share: usize| times.get((times.len().max(1) - 1) * share / 100).map_or(f64::NAN, |t| t.as_secs_f64() * 1e3);
         println!("{name:10} n {:6}   p50 {:8.1} ms   p90 {:8.1} ms   p99 {:8.1} ms", times.len(), at(50), at(90), at(99));
     }
+    seen.probes.sort();
+    let slowest =
+        seen.probes.iter().rev().take(5).map(|(took, at)| format!("{:.2} s at {:.0} s", took.as_secs_f64(), at.as_secs_f64()));
+    println!("slowest: {}", slowest.collect::<Vec<_>>().join(", "));
     let share = 100.0 * seen.incomplete as f64 / seen.answers.len().max(1) as f64;
     println!("answers that lacked something: {share:.1} % {:?}", seen.degraded);
 }

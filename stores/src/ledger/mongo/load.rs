@@ -20,8 +20,11 @@ use crate::{
 
 /// On FerretDB looking up a key costs about as much as reading so many documents with a vector.
 const READ_FOR_A_KEY: usize = 12;
-/// About so many keys stand for many, where each is a call of its own.
-const SAMPLE: usize = 16;
+/// About so many keys stand for many, where each is a call of its own. Mostly all of a batch is there, or nothing: what a look misses
+/// costs a second insertion.
+const SAMPLE: usize = 6;
+/// Of fewer keys each is looked at.
+const FEW: usize = 64;
 
 /// What is known of a batch's users and items.
 pub(super) struct Loaded {
@@ -159,7 +162,7 @@ async fn look_at(mongo: &Mongo, wanted: Vec<String>, looked: &mut Looked) -> Sto
 
 /// Of so many keys, every how many-th is looked at first; `None`: all at once.
 pub(super) async fn sample(mongo: &Mongo, keys: usize) -> StoreResult<Option<usize>> {
-    Ok((keys >= 4 * SAMPLE && mongo.one_by_one().await?).then_some(keys / SAMPLE))
+    Ok((keys >= FEW && mongo.one_by_one().await?).then_some(keys / SAMPLE))
 }
 
 /// Goes over a whole collection.

@@ -7,6 +7,7 @@
 pub(crate) mod client;
 mod config;
 pub(crate) mod error;
+mod greet;
 mod offsets;
 pub(crate) mod setup;
 mod source;
