@@ -101,19 +101,20 @@ impl Matrix {
 
     /// Asks as often as is said; every answer is one, and all names together are given.
     fn asks(&mut self, port: u16, times: usize, what: &str) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        for _ in 0..times {
-            self.asked += 1;
-            // Made anew and from the cache, in turns; with items left out, so that no answer was given before.
-            let (user, n) = (self.asked % PEOPLE, self.asked);
-            let cache = if n % 2 == 0 { "&cache=false" } else { "" };
-            let (status, body) = get(port, &format!("/recommendations/u{user}?exclude=x{n}{cache}")).unwrap();
-            assert_eq!(status, 200, "{what}: {body}");
-            let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
-            assert!(!answer["recommendations"].as_array().unwrap().is_empty(), "{what}: {body}");
-            names.extend(answer["degraded"].as_array().unwrap().iter().map(|d| d.as_str().unwrap().to_owned()));
-        }
-        names
+        (0..times).flat_map(|_| self.ask(port, &format!("u{}", (self.asked + 1) % PEOPLE), what)).collect()
+    }
+
+    /// Asks once.
+    fn ask(&mut self, port: u16, user: &str, what: &str) -> BTreeSet<String> {
+        self.asked += 1;
+        // Made anew and from the cache, in turns; with items left out, so that no answer was given before.
+        let n = self.asked;
+        let cache = if n.is_multiple_of(2) { "&cache=false" } else { "" };
+        let (status, body) = get(port, &format!("/recommendations/{user}?exclude=x{n}{cache}")).unwrap();
+        assert_eq!(status, 200, "{what}: {body}");
+        let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert!(!answer["recommendations"].as_array().unwrap().is_empty(), "{what}: {body}");
+        answer["degraded"].as_array().unwrap().iter().map(|d| d.as_str().unwrap().to_owned()).collect()
     }
 
     /// Asks until nothing is missing, three times in a row.
@@ -142,6 +143,8 @@ impl Matrix {
         let begun = Instant::now();
         loop {
             names.extend(self.asks(port, ASKED, &what));
+            // Of people who were asked for before it is remembered what the ledger said.
+            names.extend(self.ask(port, &format!("new{}", self.asked), &what));
             if shows(&names) {
                 break;
             }

@@ -2,7 +2,7 @@
 //!
 //! The only source of truth. It never decides what an event means: profiles, edges and totals are computed by callers.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -10,6 +10,7 @@ use crate::{
     Event, EventId, ItemId, StoreResult, Tenant, Timestamp, UserId, Vector,
     digest::Digest,
     event::{ContentHash, Item},
+    profile::newest_first,
 };
 
 /// An event on its way into the ledger.
@@ -62,6 +63,14 @@ pub struct EngagedEvent {
     pub timestamp: Timestamp,
 }
 
+impl EngagedEvent {
+    /// The order in which histories hold them: newest first, ties by id from the end, of a message and an engagement with one id the
+    /// message.
+    pub fn newest_first(a: &Self, b: &Self) -> Ordering {
+        newest_first((a.timestamp, &a.id), (b.timestamp, &b.id)).then(b.is_message.cmp(&a.is_message))
+    }
+}
+
 /// A message as history gives it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MessageEvent {
@@ -77,7 +86,14 @@ pub struct MessageEvent {
     pub vector: Option<Vector>,
 }
 
-/// A user's latest events, each list newest first ([`crate::profile::newest_first`]).
+impl MessageEvent {
+    /// The order in which histories hold them: newest first, ties by id from the end.
+    pub fn newest_first(a: &Self, b: &Self) -> Ordering {
+        newest_first((a.timestamp, &a.id), (b.timestamp, &b.id))
+    }
+}
+
+/// A user's latest events, each list newest first.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct History {
     /// What they did, messages about items included.

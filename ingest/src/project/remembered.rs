@@ -18,7 +18,6 @@ use std::{
 use nearcast_domain::{
     Event, StoreResult, Tenant, UserId,
     ports::{Append, Appended, EngagedEvent, History, HistoryLimit, MessageEvent},
-    profile::newest_first,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -38,13 +37,16 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Histories that are being read beside the worker; ends when it is dropped.
 pub type Recalling = AbortOnDropHandle<StoreResult<()>>;
 
+/// What the ledger took in, and whether it was new.
+type Meanwhile = Vec<(Append, bool)>;
+
 #[derive(Default)]
 struct Memory {
     turn: u64,
     /// [`LedgerWrite::written_beside`](nearcast_domain::ports::LedgerWrite::written_beside) before the first entry was read.
     beside: Option<u64>,
     /// Whose histories are being read, by which read (the last that began), and what the ledger took in of theirs since it began.
-    reading: HashMap<(Tenant, UserId), (u64, Vec<(Append, bool)>)>,
+    reading: HashMap<(Tenant, UserId), (u64, Meanwhile)>,
     /// How many reads began.
     reads: u64,
     /// In two generations: when the younger is full, the older goes.
@@ -126,7 +128,7 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// What the ledger took in of someone since it began; `None` where it is not known.
-    fn meanwhile(&self, memory: &mut Memory, key: &(Tenant, UserId)) -> Option<Vec<(Append, bool)>> {
+    fn meanwhile(&self, memory: &mut Memory, key: &(Tenant, UserId)) -> Option<Meanwhile> {
         memory.reading.get(key).filter(|(read, _)| *read == self.number)?;
         Some(memory.reading.remove(key)?.1)
     }
@@ -291,10 +293,7 @@ fn told(history: &mut History, append: &Append, new: bool) -> bool {
         Event::Message(m) if new => {
             let (id, item, timestamp) = (m.message_id.clone(), m.item_id.clone(), m.timestamp);
             let message = MessageEvent { id, text: m.text.clone(), item, timestamp, vector: append.vector.clone() };
-            let newer = |known: &MessageEvent| {
-                newest_first((known.timestamp, &known.id), (message.timestamp, &message.id)) == Ordering::Less
-            };
-            let place = history.messages.partition_point(newer);
+            let place = history.messages.partition_point(|known| MessageEvent::newest_first(known, &message) == Ordering::Less);
             match history.messages.get_mut(place).filter(|known| known.id == message.id) {
                 // It was read, perhaps before its vector was written.
                 Some(known) => *known = message,
@@ -311,11 +310,7 @@ fn told(history: &mut History, append: &Append, new: bool) -> bool {
     if !new && history.engagements.iter().any(same) {
         return true;
     }
-    let newer = |known: &EngagedEvent| {
-        let order = newest_first((known.timestamp, &known.id), (engaged.timestamp, &engaged.id));
-        order.then(engaged.is_message.cmp(&known.is_message)) == Ordering::Less
-    };
-    let place = history.engagements.partition_point(newer);
+    let place = history.engagements.partition_point(|known| EngagedEvent::newest_first(known, &engaged) == Ordering::Less);
     if !history.engagements.get(place).is_some_and(same) {
         history.engagements.insert(place, engaged);
     }

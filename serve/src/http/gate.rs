@@ -89,8 +89,12 @@ impl Gate {
             return Pass::Unasked;
         }
         let connections = open_connections();
-        let hold = hold(connections, self.cores);
-        let refused = || Refused { hold, id: request_id(headers), method: method_label(method), arrived: *arrived };
+        let refused = || Refused {
+            hold: hold(connections, self.cores),
+            id: request_id(headers),
+            method: method_label(method),
+            arrived: *arrived,
+        };
         if told.is_some_and(|until| arrived.at < until) && app.pressure.is_too_much(connections) {
             return Pass::Insisted(refused());
         }
@@ -138,8 +142,7 @@ fn hold(connections: usize, cores: u32) -> Duration {
 
 /// Whole seconds in which that is over.
 fn seconds(hold: Duration) -> HeaderValue {
-    const SECONDS: [&str; 5] = ["1", "2", "3", "4", "5"];
-    HeaderValue::from_static(SECONDS[(hold.as_millis().div_ceil(1_000) as usize).clamp(1, SECONDS.len()) - 1])
+    HeaderValue::from(hold.as_millis().div_ceil(1_000) as u64)
 }
 
 /// The words of a refusal, put together once.

@@ -148,7 +148,8 @@ mod tests {
             let Turn::Mine(leader) = f.join(&n.to_string(), now()).await else { panic!("another key") };
             leader.tell_for(Bytes::new(), Duration::from_secs(1));
         }
-        assert_eq!((f.board().kept.len(), f.under_way()), (MOST_KEPT, 1));
+        let kept = f.board().kept.len();
+        assert_eq!((kept, f.under_way()), (MOST_KEPT, 1));
         let Turn::Mine(_first) = f.join("0", now()).await else { panic!("the oldest goes") };
         let Turn::Theirs(_) = f.join("1", now()).await else { panic!("the others stay") };
     }

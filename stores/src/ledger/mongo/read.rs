@@ -1,14 +1,13 @@
 //! What serving and the worker read. Every filter names the users or items that it asks for; the calls of one question run together,
 //! a bounded number at a time.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::collections::HashMap;
 
 use futures_util::FutureExt as _;
 use mongodb::bson::{Document, doc, serialize_to_bson};
 use nearcast_domain::{
     ErrorKind, ItemId, StoreResult, Tenant, UserId,
-    ports::{EngagedEvent, History, HistoryLimit, ItemState, PairEvents},
-    profile::newest_first,
+    ports::{EngagedEvent, History, HistoryLimit, ItemState, MessageEvent, PairEvents},
 };
 use serde::Deserialize;
 
@@ -80,9 +79,9 @@ pub(super) async fn histories(
         for event in wrote.iter().filter(|e| alive(e, &records)) {
             history.messages.push(event.message(mongo, revision)?.ok_or_else(|| mongo.torn("a message"))?);
         }
-        history.engagements.sort_by(newest_engagement_first);
+        history.engagements.sort_by(EngagedEvent::newest_first);
         history.engagements.truncate(limit.engagements);
-        history.messages.sort_by(|a, b| newest_first((a.timestamp, &a.id), (b.timestamp, &b.id)));
+        history.messages.sort_by(MessageEvent::newest_first);
         history.messages.truncate(limit.messages);
         histories.push(history);
     }
@@ -173,7 +172,7 @@ pub(super) async fn pairs(mongo: &Mongo, tenant: &Tenant, pairs: &[(UserId, Item
         }
     }
     for pair in &mut found {
-        pair.events.sort_by(|a, b| newest_engagement_first(b, a));
+        pair.events.sort_by(|a, b| EngagedEvent::newest_first(b, a));
     }
     Ok(found)
 }
@@ -272,11 +271,6 @@ fn states(mongo: &Mongo, rows: Vec<ItemDoc>, revision: Option<&str>) -> StoreRes
 /// A limit as servers take it; to them, 0 means none.
 fn bounded(limit: usize) -> Option<i64> {
     (limit > 0).then(|| i64::try_from(limit).unwrap_or(i64::MAX))
-}
-
-/// Newest first, ties by id; an engagement and a message may share both.
-fn newest_engagement_first(a: &EngagedEvent, b: &EngagedEvent) -> Ordering {
-    newest_first((a.timestamp, &a.id), (b.timestamp, &b.id)).then(b.is_message.cmp(&a.is_message))
 }
 
 /// Whether an event is to be seen, by what is known of everyone's erasures.

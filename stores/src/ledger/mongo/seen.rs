@@ -15,8 +15,6 @@ use super::documents::ItemDoc;
 
 /// So many users are remembered; then memory begins anew.
 const USERS: usize = 100_000;
-/// So many items are remembered as they were written, beside those of the newest append: with their vectors they are large.
-const FRESH: usize = 8_192;
 /// So long what was read or written of an item may stand for a look at it: from a stage of a batch to the next.
 const LOOKED: Duration = Duration::from_secs(20);
 
@@ -54,7 +52,7 @@ pub(super) struct Seen {
     users: Mutex<HashMap<String, Option<i64>>>,
     /// What the newest preview read.
     looked: Mutex<Option<(Instant, Looked)>>,
-    /// What the newest appends wrote, until somebody reads it.
+    /// What the newest append wrote, until somebody reads it.
     fresh: Mutex<HashMap<String, (Instant, ItemDoc)>>,
     /// Since when this process sees the notes that writers left.
     notes: Mutex<HashMap<String, Instant>>,
@@ -91,14 +89,10 @@ impl Seen {
         lock(&self.looked).take().filter(|(at, _)| at.elapsed() < LOOKED).map(|(_, looked)| looked).unwrap_or_default()
     }
 
-    /// Keeps the items that an append made; with those of earlier ones, unless there are too many of them.
+    /// Keeps the items that an append made, in the place of those of earlier ones.
     pub fn wrote(&self, items: Vec<ItemDoc>) {
         let now = Instant::now();
-        let mut fresh = lock(&self.fresh);
-        if fresh.len() + items.len() > FRESH {
-            fresh.clear();
-        }
-        fresh.extend(items.into_iter().map(|d| (d.ti.clone(), (now, d))));
+        *lock(&self.fresh) = items.into_iter().map(|d| (d.ti.clone(), (now, d))).collect();
     }
 
     /// An item as this process has just written it, once: as if it had been read behind the write.

@@ -1,11 +1,10 @@
 //! What serving and the worker read: each call is one or two statements over ranges of an index.
 
-use std::{cmp::Ordering, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use nearcast_domain::{
     EventId, Item, ItemId, Tenant, Timestamp, UserId, Vector,
     ports::{EngagedEvent, History, HistoryLimit, ItemState, MessageEvent, PairEvents},
-    profile::newest_first,
 };
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
@@ -90,9 +89,9 @@ pub(super) async fn histories(
         }
     }
     for history in &mut histories {
-        history.engagements.sort_by(newest_engagement_first);
+        history.engagements.sort_by(EngagedEvent::newest_first);
         history.engagements.truncate(limit.engagements);
-        history.messages.sort_by(|a, b| newest_first((a.timestamp, &a.id), (b.timestamp, &b.id)));
+        history.messages.sort_by(MessageEvent::newest_first);
         history.messages.truncate(limit.messages);
     }
     Ok(histories)
@@ -153,7 +152,7 @@ pub(super) async fn pairs(db: &Database, tenant: &Tenant, pairs: &[(UserId, Item
         pairs_of(&mut reader, tenant, part).await?;
     }
     for pair in found.iter_mut().filter(|p| p.events.len() > 1) {
-        pair.events.sort_by(|a, b| newest_engagement_first(b, a));
+        pair.events.sort_by(|a, b| EngagedEvent::newest_first(b, a));
     }
     Ok(found)
 }
@@ -265,11 +264,6 @@ pub(super) async fn catalogue(
         sqlx::query(sql).bind(revision).bind(tenant.as_str()).bind(after.map_or("", ItemId::as_str)).bind(rows_limit(limit));
     let mut reader = db.reader().await?;
     rows.fetch_all(&mut *reader).await?.iter().map(|row| state(row, tenant)).collect()
-}
-
-/// Newest first, ties by id; an engagement and a message may share both.
-fn newest_engagement_first(a: &EngagedEvent, b: &EngagedEvent) -> Ordering {
-    newest_first((a.timestamp, &a.id), (b.timestamp, &b.id)).then(b.is_message.cmp(&a.is_message))
 }
 
 /// The columns id, text, categories, expires_at, hidden, attributes, timestamp, vector.

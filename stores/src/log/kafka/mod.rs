@@ -7,7 +7,6 @@
 pub(crate) mod client;
 mod config;
 pub(crate) mod error;
-mod greet;
 mod offsets;
 pub(crate) mod setup;
 mod source;

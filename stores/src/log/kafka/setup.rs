@@ -17,15 +17,11 @@ use super::{
     KafkaConfig, Start,
     client::{self, Logging, MAX_MESSAGE_BYTES},
     error::{self, LOG},
-    greet::greet,
     tracker::by_partition,
 };
 
 /// Makes the topics that are missing; says of each what it found or did.
 pub(super) async fn topics(config: &KafkaConfig) -> StoreResult<Vec<String>> {
-    let patience = client::patience(config).max(Duration::from_secs(10));
-    let greeted = config.clone();
-    blocking(move || greet(&greeted, patience)).await?;
     let admin: AdminClient<Logging> = client::make(LOG, &client::base(config)?, Logging)?;
     let copies = if config.replication == 0 { -1 } else { config.replication };
     let replication = || TopicReplication::Fixed(copies);
@@ -37,6 +33,7 @@ pub(super) async fn topics(config: &KafkaConfig) -> StoreResult<Vec<String>> {
         .set("retention.ms", "-1")
         .set("retention.bytes", "-1")
         .set("cleanup.policy", "delete");
+    let patience = client::patience(config).max(Duration::from_secs(10));
     let options = AdminOptions::new().request_timeout(Some(patience)).operation_timeout(Some(patience));
     let made = admin.create_topics([&events, &letters], &options).await.map_err(|e| error::error("creating topics", &e))?;
     let mut lines = Vec::new();
