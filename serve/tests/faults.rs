@@ -225,9 +225,11 @@ async fn all_stores_at_once_and_healed() {
         assert!(open >= least, "{what}: {open} breakers are not closed");
         let ready = g.c.get("/health/ready").await;
         assert_eq!((ready.status.as_u16(), ready.json["ready"].as_bool()), (200, Some(true)), "{what}: {}", ready.text);
+        // Calls that end late may open one more in between.
         let metrics = g.c.get("/metrics").await.text;
+        let now = g.states.states().iter().filter(|s| s.breaker != Breaker::Closed).count();
         let told = metrics.lines().filter(|l| l.starts_with("nearcast_store_breaker{") && !l.ends_with(" 0")).count();
-        assert_eq!(told, open, "{metrics}");
+        assert!(open.min(now) <= told && told <= open.max(now), "{open} before, {now} behind: {metrics}");
         g.whole_again(&what).await;
         g.nothing_left(&what).await;
     }

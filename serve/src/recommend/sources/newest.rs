@@ -3,7 +3,7 @@
 //!
 //! Each rung is told apart by its source; a rung that cannot be read gives what this process remembers of it, and is named.
 
-use nearcast_domain::{ItemId, StoreError, candidate::Source, ports::ItemState};
+use nearcast_domain::{ErrorKind, ItemId, StoreError, candidate::Source, ports::ItemState};
 use tokio::time::Instant;
 
 use super::Ask;
@@ -73,7 +73,8 @@ pub async fn fill(ask: &Ask<'_>, from: FillFrom, seen: &Bits, ok: Answering, dea
             filling(items, Source::Trending, FillFrom::Newest, error)
         }
         FillFrom::Newest => {
-            let mut error = None;
+            // Failed already in this request: not asked again, and missing all the same.
+            let mut error = Some(StoreError::new(ErrorKind::Unavailable, "ledger", "it did not answer a moment ago"));
             if ok.ledger {
                 let mark = mem.cards_mark();
                 match on.shelf.newest(&on.late, &on.stores.ledger, tenant, *category, deadline).await {
