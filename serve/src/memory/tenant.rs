@@ -56,7 +56,6 @@ impl Edges {
     }
 }
 
-/// Someone's vector, if they have one, with the epochs in which it was read.
 /// Something about a user that holds until an epoch of theirs ends.
 #[derive(Clone)]
 struct InEpochs<T> {

@@ -73,9 +73,7 @@ pub async fn fill(ask: &Ask<'_>, from: FillFrom, seen: &Bits, ok: Answering, dea
             filling(items, Source::Trending, FillFrom::Newest, error)
         }
         FillFrom::Newest => {
-            // Failed already in this request: not asked again, and missing all the same.
-            let mut error = Some(StoreError::new(ErrorKind::Unavailable, "ledger", "it did not answer a moment ago"));
-            if ok.ledger {
+            let error = if ok.ledger {
                 let mark = mem.cards_mark();
                 match on.shelf.newest(&on.late, &on.stores.ledger, tenant, *category, deadline).await {
                     Ok(states) => {
@@ -83,11 +81,14 @@ pub async fn fill(ask: &Ask<'_>, from: FillFrom, seen: &Bits, ok: Answering, dea
                         remember_states(mem, &states, mark, &Epochs::new());
                         return filling(mem.numbers(states.iter().map(|s| &s.item.item_id)), Source::Newest, next, None);
                     }
-                    Err(e) => error = Some(e),
+                    Err(e) => e,
                 }
-            }
+            } else {
+                // Failed already in this request: not asked again, and missing all the same.
+                StoreError::new(ErrorKind::Unavailable, "ledger", "it did not answer a moment ago")
+            };
             let last = on.shelf.last_newest(tenant, *category).await;
-            filling(mem.numbers(last.iter()), Source::Newest, FillFrom::End, error)
+            filling(mem.numbers(last.iter()), Source::Newest, FillFrom::End, Some(error))
         }
         FillFrom::Catalogue(after) if ok.ledger => {
             let mark = mem.cards_mark();
