@@ -33,15 +33,14 @@ impl Default for IngestConfig {
 }
 
 /// The most records in one batch, where the ledger is a file and nothing else is set.
-const BATCH_RECORDS: usize = 8_192;
+pub(crate) const BATCH_RECORDS: usize = 8_192;
+
+/// What is set, or what suits where nothing is.
+pub fn decided<T: PartialEq + Default>(set: T, suits: T) -> T {
+    if set == T::default() { suits } else { set }
+}
 
 impl IngestConfig {
-    /// With what was left open decided.
-    pub(crate) fn decided(self) -> Self {
-        let batch_records = if self.batch_records == 0 { BATCH_RECORDS } else { self.batch_records };
-        Self { batch_records, ..self }
-    }
-
     /// Refuses what cannot work.
     pub fn validate(&self) -> Result<(), String> {
         if self.batch_records > 100_000 {

@@ -112,9 +112,9 @@ impl App {
         let rules = Rules { taste: config.taste.clone(), profile: config.profile };
         let mut ingest = config.ingest.clone();
         if config.stores.ledger == LedgerBackend::Mongodb {
-            ingest.whole_history = decided(ingest.whole_history, WHOLE_HISTORY);
-            ingest.batch_records = decided(ingest.batch_records, BATCH_RECORDS);
-            ingest.linger_ms = decided(ingest.linger_ms, LINGER_MS);
+            ingest.whole_history = nearcast_ingest::config::decided(ingest.whole_history, WHOLE_HISTORY);
+            ingest.batch_records = nearcast_ingest::config::decided(ingest.batch_records, BATCH_RECORDS);
+            ingest.linger_ms = nearcast_ingest::config::decided(ingest.linger_ms, LINGER_MS);
         }
         let worker = Worker::new(ports, ingest, rules);
         let mut upkeep = Upkeep::new(graph, stores.engagement.clone(), config.upkeep.clone());
@@ -255,9 +255,4 @@ pub fn holds_nothing(path: &Path) -> anyhow::Result<bool> {
         ledger.close().await;
         Ok(tenants?.is_empty())
     })
-}
-
-/// What is set, or what suits where nothing is.
-fn decided<T: PartialEq + Default>(set: T, suits: T) -> T {
-    if set == T::default() { suits } else { set }
 }
