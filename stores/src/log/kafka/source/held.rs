@@ -21,6 +21,25 @@ use super::{
 
 /// About what a record costs beside its bytes.
 const OVERHEAD: usize = 256;
+/// Where so many records wait and more are coming, the worker gets them when they are there: what was fetched is read partition by
+/// partition, and what was produced first is to be handed out first. One that has nothing else to do gets so many at once.
+const BURST: usize = 1_000;
+/// They are there when nothing has come for so long,
+const LULL: Duration = Duration::from_millis(50);
+/// and at the latest after this, once in a burst.
+const MOMENT: Duration = Duration::from_millis(500);
+/// How often it is looked at whether they have come.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What there is for the worker.
+pub(super) enum Taken {
+    /// A batch.
+    Batch(SourceBatch),
+    /// More is coming: to be asked for again then.
+    Later(Instant),
+    /// Nothing, until something arrives.
+    Nothing,
+}
 
 /// A record with its place.
 #[derive(Debug, Clone)]
@@ -77,11 +96,28 @@ struct State {
     closing: bool,
     /// Partitions came since the reader looked last.
     grown: bool,
+    /// When the newest record came.
+    last_came: Option<Instant>,
+    /// Since when the worker has been waiting for a burst to come whole.
+    held_back: Option<Instant>,
 }
 
 impl State {
     fn count(&mut self) {
         self.usage.peak_bytes = self.usage.peak_bytes.max(self.usage.waiting_bytes + self.usage.under_way_bytes);
+    }
+
+    /// Until when the rest of a burst is still to be waited for, if at all.
+    fn burst_until(&mut self, limit: usize, now: Instant) -> Option<Instant> {
+        if self.waiting.len() < BURST {
+            self.held_back = None;
+            return None;
+        }
+        if self.usage.waiting_bytes + self.usage.under_way_bytes >= limit / 4 * 3 {
+            return None;
+        }
+        let until = (self.last_came? + LULL).min(*self.held_back.get_or_insert(now) + MOMENT);
+        (now < until).then_some(until)
     }
 
     fn recount(&mut self) {
@@ -159,6 +195,7 @@ impl Shared {
         let seen = state.seen.entry(partition).or_insert(offset);
         *seen = (offset + 1).max(*seen);
         state.usage.waiting_bytes += held.size();
+        state.last_came = Some(Instant::now());
         state.count();
         state.waiting.push(held);
         drop(state);
@@ -184,13 +221,19 @@ impl Shared {
     }
 
     /// The next batch for the worker.
-    pub fn take(&self, max_records: usize, max_bytes: usize) -> StoreResult<Option<SourceBatch>> {
+    pub fn take(&self, max_records: usize, max_bytes: usize) -> StoreResult<Taken> {
         let mut state = self.lock();
         if let Some(e) = state.failure.take() {
             return Err(e);
         }
+        let (mut max_records, now) = (max_records.max(1), Instant::now());
+        match state.burst_until(self.limit, now) {
+            Some(_) if state.under_way.is_empty() => max_records = max_records.min(BURST),
+            Some(until) => return Ok(Taken::Later(until.min(now + LOOK))),
+            None => {}
+        }
         let (mut records, mut bytes) = (Vec::new(), 0);
-        while records.len() < max_records.max(1) && (bytes < max_bytes || records.is_empty()) {
+        while records.len() < max_records && (bytes < max_bytes || records.is_empty()) {
             let Some(held) = state.waiting.pop() else { break };
             let size = held.size();
             bytes += held.record.bytes.len();
@@ -203,10 +246,10 @@ impl Shared {
             state.under_way.push_back(held);
         }
         if records.is_empty() {
-            return Ok(None);
+            return Ok(Taken::Nothing);
         }
         let offsets = state.parts.iter().filter_map(|(p, part)| Some((*p, part.handed?))).collect();
-        Ok(Some(SourceBatch { records, position: Offsets(offsets).to_string(), claim: state.claim.clone() }))
+        Ok(Taken::Batch(SourceBatch { records, position: Offsets(offsets).to_string(), claim: state.claim.clone() }))
     }
 
     /// What of a position is not committed yet and may be. A position that was never handed out is refused.
@@ -296,5 +339,60 @@ impl Shared {
             }
             self.arrived.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 1 << 30;
+
+    fn came(state: &mut State, partition: i32, number: usize, at: Instant) {
+        for offset in 0..number {
+            state.waiting.push(Held { partition, offset: offset as i64, time: 0, record: Record::default() });
+        }
+        state.last_came = Some(at);
+    }
+
+    #[test]
+    fn a_burst_is_waited_for_until_it_is_there() {
+        let mut state = State::default();
+        let begun = Instant::now();
+        let after = |ms| begun + Duration::from_millis(ms);
+        came(&mut state, 0, BURST - 1, begun);
+        assert_eq!(state.burst_until(LIMIT, after(1)), None, "few never wait");
+        came(&mut state, 1, 1, after(10));
+        assert_eq!(state.burst_until(LIMIT, after(20)), Some(after(60)));
+        assert_eq!(state.burst_until(LIMIT, after(60)), None, "nothing more comes");
+        for ms in (30..520).step_by(30) {
+            state.last_came = Some(after(ms));
+            assert_eq!(state.burst_until(LIMIT, after(ms)), Some(after((ms + 50).min(520))));
+        }
+        for ms in [520, 800, 5_000] {
+            state.last_came = Some(after(ms));
+            assert_eq!(state.burst_until(LIMIT, after(ms)), None, "once in a burst");
+        }
+        state.waiting.retain(|h| h.partition == 1);
+        assert_eq!(state.burst_until(LIMIT, after(5_000)), None);
+        came(&mut state, 0, BURST, after(6_000));
+        assert!(state.burst_until(LIMIT, after(6_000)).is_some(), "another one");
+        state.usage.under_way_bytes = LIMIT;
+        assert_eq!(state.burst_until(LIMIT, after(6_000)), None, "there is no room for more");
+    }
+
+    #[test]
+    fn who_has_nothing_to_do_gets_the_first_at_once() {
+        let shared = Shared::new(LIMIT);
+        shared.assigned(&BTreeMap::from([(0, None), (1, None)]));
+        for offset in 0..2_000 {
+            shared.arrive(Held { partition: 0, offset, time: offset, record: Record::default() });
+        }
+        let Taken::Batch(batch) = shared.take(5_000, usize::MAX).unwrap() else { panic!("idle") };
+        assert!(batch.records.len() >= BURST);
+        shared.arrive(Held { partition: 1, offset: 0, time: 0, record: Record::default() });
+        shared.lock().last_came = None;
+        let Taken::Batch(batch) = shared.take(1, usize::MAX).unwrap() else { panic!("nothing more comes") };
+        assert!(batch.position.contains("1@1"), "the oldest first: {}", batch.position);
     }
 }

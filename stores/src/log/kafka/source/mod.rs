@@ -27,7 +27,10 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 
-use self::{group::Group, held::Shared};
+use self::{
+    group::Group,
+    held::{Shared, Taken},
+};
 use super::{
     KafkaLog, client,
     error::{self, LOG},
@@ -115,10 +118,11 @@ impl EventSource for KafkaSource {
         loop {
             let arrived = self.shared.arrived();
             // Nothing waits between taking and returning: a call that is dropped loses nothing.
-            if let Some(batch) = self.shared.take(max_records, max_bytes)? {
-                return Ok(Some(batch));
+            match self.shared.take(max_records, max_bytes)? {
+                Taken::Batch(batch) => return Ok(Some(batch)),
+                Taken::Later(when) => tokio::time::sleep_until(when.into()).await,
+                Taken::Nothing => arrived.await,
             }
-            arrived.await;
         }
     }
 

@@ -50,6 +50,11 @@ impl Waiting {
         self.parts.retain(|_, queue| !queue.is_empty());
     }
 
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.parts.values().map(VecDeque::len).sum()
+    }
+
     /// All of them, partition by partition.
     pub fn iter(&self) -> impl Iterator<Item = &Held> {
         self.parts.values().flatten().map(|(_, held)| held)
