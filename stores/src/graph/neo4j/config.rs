@@ -50,7 +50,7 @@ impl Default for Neo4jConfig {
             connections: 16,
             connect_timeout_ms: 3_000,
             call_timeout_ms: 15_000,
-            batch_rows: 1_000,
+            batch_rows: 5_000,
             retry: Retry::default(),
             tls: Tls::default(),
         }

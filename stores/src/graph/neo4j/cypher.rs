@@ -67,14 +67,15 @@ impl Cypher {
         ];
         Self {
             schema,
+            // User by user: each is looked up once, and whoever has fewer edges is asked for the pair.
             set_edges: named(
-                "{LOCK} UNWIND $rows AS r \
-                 MERGE (u:{U} {key: $prefix + r[0]}) ON CREATE SET u.tenant = $tenant, u.id = r[0] \
-                 MERGE (i:{I} {key: $prefix + r[1]}) ON CREATE SET i.tenant = $tenant, i.id = r[1] \
-                 MERGE (u)-[e:ENGAGED]->(i) WITH t, e, r, e.weight IS NULL AS new WHERE new OR e.weight <> r[2] \
-                 OR e.positive <> r[3] OR e.first <> r[4] OR e.last <> r[5] \
-                 SET e.weight = r[2], e.positive = r[3], e.first = r[4], e.last = r[5] \
-                 WITH t, collect(DISTINCT r[1]) AS items, sum(CASE WHEN new THEN 1 ELSE 0 END) AS more WHERE size(items) > 0 {TOUCH}",
+                "{LOCK} UNWIND $rows AS w \
+                 MERGE (u:{U} {key: $prefix + w[0]}) ON CREATE SET u.tenant = $tenant, u.id = w[0] WITH t, u, w UNWIND w[1] AS r \
+                 MERGE (i:{I} {key: $prefix + r[0]}) ON CREATE SET i.tenant = $tenant, i.id = r[0] \
+                 MERGE (u)-[e:ENGAGED]->(i) WITH t, e, r, e.weight IS NULL AS new WHERE new OR e.weight <> r[1] \
+                 OR e.positive <> r[2] OR e.first <> r[3] OR e.last <> r[4] \
+                 SET e.weight = r[1], e.positive = r[2], e.first = r[3], e.last = r[4] \
+                 WITH t, collect(DISTINCT r[0]) AS items, sum(CASE WHEN new THEN 1 ELSE 0 END) AS more WHERE size(items) > 0 {TOUCH}",
             ),
             erase: named(
                 "{LOCK} MATCH (u:{U} {key: $prefix + $user})-[e:ENGAGED]->(i:{I}) WITH t, e, i.id AS id LIMIT $rows DELETE e \

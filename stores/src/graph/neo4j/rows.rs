@@ -26,9 +26,14 @@ pub(super) fn list(values: Vec<BoltType>) -> BoltType {
     BoltType::List(BoltList::from(values))
 }
 
-pub(super) fn edge_row(e: &Edge) -> BoltType {
+/// A user with their edges.
+pub(super) fn user_row(edges: &[&Edge]) -> BoltType {
+    let user = edges.first().map_or("", |e| e.user.as_str());
+    list(vec![user.into(), list(edges.iter().map(|e| edge_row(e)).collect())])
+}
+
+fn edge_row(e: &Edge) -> BoltType {
     list(vec![
-        e.user.as_str().into(),
         e.item.as_str().into(),
         // There is one zero only.
         f64::from(e.weight + 0.0).into(),

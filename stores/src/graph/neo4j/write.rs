@@ -10,17 +10,17 @@ use neo4rs::Query;
 
 use super::{
     Shared, read,
-    rows::{edge_row, first, list, list_row, number, texts, whole},
+    rows::{first, list, list_row, number, texts, user_row, whole},
 };
 
 pub(super) async fn set_edges(shared: &Shared, tenant: &Tenant, edges: &[Edge]) -> StoreResult<()> {
     // The last word on a pair stands.
     let mut rows: Vec<&Edge> = edges.iter().rev().collect();
-    rows.sort_by(|a, b| (&a.item, &a.user).cmp(&(&b.item, &b.user)));
+    rows.sort_by(|a, b| (&a.user, &a.item).cmp(&(&b.user, &b.item)));
     rows.dedup_by(|a, b| a.user == b.user && a.item == b.item);
     for part in rows.chunks(shared.config.batch_rows) {
         let make = || {
-            let rows = list(part.iter().map(|e| edge_row(e)).collect());
+            let rows = list(part.chunk_by(|a, b| a.user == b.user).map(user_row).collect());
             vec![shared.about(&shared.cypher.set_edges, tenant).param("rows", rows)]
         };
         shared.core.write(make).await?;
@@ -33,6 +33,9 @@ fn chosen(lists: &[NeighbourList]) -> Vec<(&ItemId, &[Neighbour])> {
     let by_item: BTreeMap<&ItemId, &[Neighbour]> = lists.iter().map(|(item, list)| (item, list.as_slice())).collect();
     by_item.into_iter().collect()
 }
+
+/// Lists are written in so many times smaller parts: workers wait for the lock of their tenant meanwhile.
+const SMALLER: usize = 5;
 
 /// Parts of at most so many rows, lists whole.
 fn parts<'l>(lists: &'l [(&'l ItemId, &'l [Neighbour])], most: usize) -> Vec<&'l [(&'l ItemId, &'l [Neighbour])]> {
@@ -53,7 +56,7 @@ fn parts<'l>(lists: &'l [(&'l ItemId, &'l [Neighbour])], most: usize) -> Vec<&'l
 
 pub(super) async fn set_neighbours(shared: &Shared, tenant: &Tenant, lists: &[NeighbourList], upto: u64) -> StoreResult<()> {
     let chosen = chosen(lists);
-    for part in parts(&chosen, shared.config.batch_rows) {
+    for part in parts(&chosen, shared.config.batch_rows.div_ceil(SMALLER)) {
         let make = || {
             let ids = texts(part.iter().map(|(item, _)| item.as_str()));
             let settle = shared.about(&shared.cypher.settle_lists, tenant).param("ids", ids).param("upto", mark(upto));
@@ -92,7 +95,7 @@ pub(super) async fn replace_neighbours(
     let mut gone: Vec<ItemId> = there.into_keys().collect();
     gone.sort_unstable();
     changed.extend(gone.iter().map(|item| (item, &[] as &[Neighbour])));
-    for part in parts(&changed, shared.config.batch_rows) {
+    for part in parts(&changed, shared.config.batch_rows.div_ceil(SMALLER)) {
         shared.core.write(|| vec![write_lists(shared, tenant, part)]).await?;
     }
     // Marks are taken back after, not before: a crash in between costs work, no touch.
