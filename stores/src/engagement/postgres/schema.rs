@@ -1,8 +1,8 @@
-//! The tables, and a partition for each month of the data.
+//! The tables, and a partition for each month of the data, or each year of what is long past.
 //!
-//! Totals are partitioned by month, so that old ones can be detached or dropped as whole tables. Counted ids are not: an id
+//! Totals are partitioned by time, so that old ones can be detached or dropped as whole tables. Counted ids are not: an id
 //! counts once whatever hour it is told with, so they lie by user, where looking one up and erasing a user reads one partition.
-//! Months are made as they come up, old ones too; while one cannot be made its rows go to the default partition.
+//! Partitions are made as they come up, old ones too; while one cannot be made its rows go to the default partition.
 
 use std::{
     collections::BTreeSet,
@@ -10,11 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nearcast_domain::{ErrorKind, StoreError, StoreResult, ports::Tally};
+use nearcast_domain::{ErrorKind, StoreError, StoreResult, Timestamp, ports::Tally, time::HOUR_MS};
 
 use super::{
     STORE, Shared,
-    months::{Known, Month},
+    months::{Known, Month, Span, missing},
     server::{Mode, Tx, get, sql},
 };
 
@@ -137,7 +137,7 @@ async fn migrate(shared: &Shared) -> StoreResult<Vec<String>> {
     Ok(lines)
 }
 
-/// Makes the partitions of the months that these fall in, as far as that can be done now.
+/// Makes the partitions that these fall into, as far as that can be done now.
 pub(super) async fn ensure_months(shared: &Shared, tallies: &[&Tally]) -> StoreResult<()> {
     let missing = {
         let known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,10 +149,10 @@ pub(super) async fn ensure_months(shared: &Shared, tallies: &[&Tally]) -> StoreR
         missing
     };
     let missing: Vec<Month> = missing.into_iter().collect();
-    let attempt = shared.server.within(shared.server.config.call_timeout(), make_months(shared, &missing)).await;
+    let attempt = shared.server.within(shared.server.config.call_timeout(), make_partitions(shared, &missing)).await;
     let refused = match attempt {
-        Ok(()) => {
-            learn(&shared.known, &missing);
+        Ok(made) => {
+            learn(&shared.known, missing.into_iter().chain(made.into_iter().flat_map(Span::months)));
             return Ok(());
         }
         Err(e) if matches!(e.kind, ErrorKind::Busy | ErrorKind::Invalid | ErrorKind::Corrupt) => e,
@@ -164,32 +164,34 @@ pub(super) async fn ensure_months(shared: &Shared, tallies: &[&Tally]) -> StoreR
     Ok(())
 }
 
-fn learn(known: &Mutex<Known>, months: &[Month]) {
+fn learn(known: &Mutex<Known>, months: impl Iterator<Item = Month>) {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     known.months.extend(months);
     known.not_before = None;
 }
 
-async fn make_months(shared: &Shared, months: &[Month]) -> StoreResult<()> {
+/// Makes the partitions that are missing for these months; answers which.
+async fn make_partitions(shared: &Shared, months: &[Month]) -> StoreResult<BTreeSet<Span>> {
     let s = &shared.statements;
-    let name = |month: &Month| format!("totals_{}", month.suffix());
+    let Some(now) = Month::of(Timestamp::now().millis().div_euclid(HOUR_MS)) else { return Ok(BTreeSet::new()) };
     let mut tx = shared.server.begin(Mode::Write).await?;
-    let names: Vec<String> = months.iter().map(name).collect();
-    let attached = async |tx: &mut Tx<'_>| -> StoreResult<BTreeSet<String>> {
-        let rows = tx.rows(sql(&s.months).bind(names.clone()).bind(s.table("totals"))).await?;
-        rows.iter().map(|row| get(row, 0)).collect()
+    let still_missing = async |tx: &mut Tx<'_>| -> StoreResult<BTreeSet<Span>> {
+        let rows = tx.rows(sql(&s.partitions).bind(s.table("totals"))).await?;
+        let there: BTreeSet<String> = rows.iter().map(|row| get(row, 0)).collect::<StoreResult<_>>()?;
+        Ok(missing(months, &there, now))
     };
-    if attached(&mut tx).await?.len() == months.len() {
-        return tx.commit().await;
+    if still_missing(&mut tx).await?.is_empty() {
+        tx.commit().await?;
+        return Ok(BTreeSet::new());
     }
     tx.simple(format!("SET LOCAL lock_timeout = {PATIENCE_MS}")).await?;
     lock(shared, &mut tx).await?;
-    let there = attached(&mut tx).await?;
+    let made = still_missing(&mut tx).await?;
     let (totals, other) = (s.table("totals"), s.table("totals_other"));
     // Nobody may add to the default partition between moving its rows and attaching their new home.
     tx.simple(format!("LOCK TABLE {other} IN ACCESS EXCLUSIVE MODE")).await?;
-    for month in months.iter().filter(|m| !there.contains(&name(m))) {
-        let (part, hours) = (s.table(&name(month)), month.hours());
+    for span in &made {
+        let (part, hours) = (s.table(&span.table()), span.hours());
         let (from, to) = (hours.start, hours.end);
         tx.simple(format!(
             "CREATE TABLE {part} (LIKE {totals} INCLUDING ALL); \
@@ -199,5 +201,6 @@ async fn make_months(shared: &Shared, months: &[Month]) -> StoreResult<()> {
         ))
         .await?;
     }
-    tx.commit().await
+    tx.commit().await?;
+    Ok(made)
 }

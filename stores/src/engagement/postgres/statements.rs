@@ -22,7 +22,7 @@ pub(super) struct Statements {
     pub(super) all_labels: Arc<str>,
     pub(super) set_run: Arc<str>,
     pub(super) runs: Arc<str>,
-    pub(super) months: Arc<str>,
+    pub(super) partitions: Arc<str>,
     pub(super) tenant_totals: Arc<str>,
     pub(super) tenant_counted: Arc<str>,
     pub(super) tenant_labels: Arc<str>,
@@ -120,10 +120,10 @@ impl Statements {
                 "INSERT INTO {S}.totals (tenant, item, hour, count, weight) SELECT tenant, item, hour, count(*), \
                  sum(weight)::bigint FROM {S}.counted WHERE tenant = $1 GROUP BY tenant, item, hour",
             ),
-            // Of these tables, which are partitions already.
-            months: text(
+            // The partitions of a table.
+            partitions: text(
                 "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-                 WHERE i.inhparent = to_regclass($2) AND c.relname = ANY ($1::text[])",
+                 WHERE i.inhparent = to_regclass($1)",
             ),
         }
     }
