@@ -17,12 +17,14 @@ use tokio::sync::RwLockReadGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    ahead::Ahead,
     decode::Decoded,
+    feed::Done,
     letters::letter,
     stage::timed,
     tenants::by_tenant,
     totals::Totals,
-    worker::{Done, IngestError, Lane, Lanes, Worker},
+    worker::{IngestError, Lane, Lanes, Worker},
 };
 
 /// How many texts are embedded between two signs of life.
@@ -39,10 +41,12 @@ pub(crate) enum Applied {
     Withdrawn,
 }
 
-/// A batch, or a part of one, that the ledger has.
+/// A batch, or a part of one, on its way.
 pub(crate) struct Part<'a> {
     pub batch: Decoded,
     lanes: Arc<Lanes>,
+    /// Places of texts of which the ledger can tell only now whether they are new.
+    later: Vec<usize>,
     /// What is to be committed behind it, where it is the end of its batch.
     pub done: Option<Done>,
     /// The lanes stay as they are until its end.
@@ -59,7 +63,8 @@ impl Part<'_> {
         self.done = match (self.done.take(), next.done) {
             (Some(mut done), Some(next)) => {
                 done.erased.extend(next.erased);
-                Some(Done { position: next.position, erased: done.erased })
+                done.position = next.position;
+                Some(done)
             }
             (done, next) => done.or(next),
         };
@@ -84,19 +89,40 @@ impl Backoff {
 }
 
 impl Worker {
-    /// Takes a batch into the ledger, again and again while it is only away.
-    pub(crate) async fn take_in_with_retries(
+    /// Makes a batch ready for the ledger, again and again while a store is only away.
+    pub(crate) async fn prepare_with_retries(
         &self,
-        mut batch: Decoded,
+        batch: Decoded,
+        ahead: &Ahead,
         stop: &CancellationToken,
     ) -> Result<Result<Part<'_>, Applied>, IngestError> {
         let mut retry = Backoff::default();
         // One model from the first try to the last: what an earlier try embedded is written under that model's revision.
         let gate = self.gate.read().await;
-        let lanes = self.lanes();
+        let mut part = Part { batch, lanes: self.lanes(), later: Vec::new(), done: None, _gate: gate };
         loop {
-            match self.take_in(&lanes, &mut batch).await {
-                Ok(true) => return Ok(Ok(Part { batch, lanes, done: None, _gate: gate })),
+            match self.prepare(&mut part, ahead).await {
+                Ok(true) => return Ok(Ok(part)),
+                Ok(false) => return Ok(Err(Applied::Withdrawn)),
+                Err(e) => {
+                    if !self.again(e, &mut retry, stop).await? {
+                        return Ok(Err(Applied::Interrupted));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a batch into the ledger, again and again while it is only away.
+    pub(crate) async fn take_in_with_retries<'a>(
+        &self,
+        mut part: Part<'a>,
+        stop: &CancellationToken,
+    ) -> Result<Result<Part<'a>, Applied>, IngestError> {
+        let mut retry = Backoff::default();
+        loop {
+            match self.take_in(&mut part).await {
+                Ok(true) => return Ok(Ok(part)),
                 Ok(false) => return Ok(Err(Applied::Withdrawn)),
                 Err(e) => {
                     if !self.again(e, &mut retry, stop).await? {
@@ -150,8 +176,9 @@ impl Worker {
         }
     }
 
-    /// Letters, vectors and the ledger; `false`: the batch was taken back. What an earlier try did is not done again.
-    async fn take_in(&self, lanes: &Lanes, batch: &mut Decoded) -> StoreResult<bool> {
+    /// Letters, vectors, and what will be needed of its users; `false`: the batch was taken back. What an earlier try did is not done again.
+    async fn prepare(&self, part: &mut Part<'_>, ahead: &Ahead) -> StoreResult<bool> {
+        let Part { batch, lanes, later, .. } = part;
         if batch.claim.is_shared() {
             lanes.main.projector.set_shared();
             lanes.also.iter().for_each(|l| l.projector.set_shared());
@@ -160,12 +187,25 @@ impl Worker {
             let Some(_writing) = batch.claim.begin() else { return Ok(false) };
             self.stores.dead_letters.put(&batch.letters).await?;
         }
-        timed("embed", self.embed(&lanes.main, batch)).await?;
+        let (now, must_wait) = ahead.texts(batch);
+        timed("embed", self.embed(&lanes.main, batch, &now)).await?;
+        *later = must_wait;
+        let Some(_writing) = batch.claim.begin() else { return Ok(false) };
+        batch.recalling.extend(timed("recall", lanes.main.projector.recall(&batch.appends, batch.claim.turn())).await?);
+        Ok(true)
+    }
+
+    /// The ledger; `false`: the batch was taken back. What an earlier try did is not done again.
+    async fn take_in(&self, part: &mut Part<'_>) -> StoreResult<bool> {
+        let Part { batch, lanes, later, .. } = part;
+        if !later.is_empty() {
+            timed("embed", self.embed(&lanes.main, batch, later)).await?;
+            later.clear();
+        }
         if batch.outcomes.is_none() {
             let Some(_writing) = batch.claim.begin() else { return Ok(false) };
             let (revision, projector) = (&lanes.main.embedder.model().revision, &lanes.main.projector);
             let turn = batch.claim.turn();
-            batch.recalling.extend(timed("recall", projector.recall(&batch.appends, turn)).await?);
             let outcomes = timed("ledger", self.stores.ledger.append(&batch.appends, revision)).await?;
             projector.learn(&batch.appends, &outcomes, turn);
             if turn.is_some() {
@@ -240,16 +280,15 @@ impl Worker {
         lane.projector.project(appends, outcomes, None).await
     }
 
-    /// Gives vectors to the texts that are new. What the ledger has is not embedded again.
-    async fn embed(&self, lane: &Lane, batch: &mut Decoded) -> StoreResult<()> {
-        let has_text = |e: &Event| matches!(e, Event::Message(_)) || matches!(e, Event::Item(i) if i.text.is_some());
-        if batch.outcomes.is_some() || !batch.appends.iter().any(|a| has_text(&a.event) && a.vector.is_none()) {
+    /// Gives vectors to the texts at these places that are new. What the ledger has is not embedded again.
+    async fn embed(&self, lane: &Lane, batch: &mut Decoded, texts: &[usize]) -> StoreResult<()> {
+        if texts.iter().all(|at| batch.appends[*at].vector.is_some()) {
             return Ok(());
         }
         // Whether a text is new depends on texts and erasures alone: the rest of the batch need not be looked up.
-        let asked: Vec<usize> = (0..batch.appends.len())
-            .filter(|i| has_text(&batch.appends[*i].event) || matches!(batch.appends[*i].event, Event::Erasure(_)))
-            .collect();
+        let erases = |at: &usize| matches!(batch.appends[*at].event, Event::Erasure(_));
+        let mut asked: Vec<usize> = (0..batch.appends.len()).filter(erases).chain(texts.iter().copied()).collect();
+        asked.sort_unstable();
         let outcomes = if asked.len() == batch.appends.len() {
             self.stores.ledger.preview(&batch.appends).await?
         } else {

@@ -40,7 +40,8 @@ impl Decoded {
         self.appends.len() + self.letters.len()
     }
 
-    /// Takes in the batch behind this one, as far on its way as this one is. Positions are of everything before them: the later one stands for both.
+    /// Takes in the batch behind this one, as far on its way as this one is. Positions are of everything before them: the later one
+    /// stands for both.
     pub fn join(&mut self, next: Self) {
         self.appends.extend(next.appends);
         self.records.extend(next.records);
@@ -58,29 +59,19 @@ impl Decoded {
         };
     }
 
-    /// The same batch in parts of at most so many texts each, in order; all with its position, which only the last earns.
-    pub fn split(self, texts: usize) -> Vec<Self> {
+    /// Keeps the beginning, of at most so many texts, and gives back the rest, if there is any. Both have the batch's position, which
+    /// only the end of it earns.
+    pub fn split_off(&mut self, texts: usize) -> Option<Self> {
         let has_text = |a: &Append| matches!(&a.event, Event::Message(_) | Event::Item(_));
-        if self.appends.iter().filter(|a| has_text(a)).count() <= texts {
-            return vec![self];
-        }
-        let position = self.position.clone();
-        let claim = self.claim;
-        let mut parts =
-            vec![Self { letters: self.letters, bytes: self.bytes, position, claim: claim.clone(), ..Self::default() }];
-        let mut count = 0;
-        for (append, record) in self.appends.into_iter().zip(self.records) {
-            count += usize::from(has_text(&append));
-            if count > texts {
-                count = 1;
-                parts.push(Self { position: self.position.clone(), claim: claim.clone(), ..Self::default() });
-            }
-            if let Some(last) = parts.last_mut() {
-                last.appends.push(append);
-                last.records.push(record);
-            }
-        }
-        parts
+        let mut places = self.appends.iter().enumerate().filter(|(_, a)| has_text(a)).map(|(at, _)| at);
+        let at = places.nth(texts.max(1))?;
+        Some(Self {
+            appends: self.appends.split_off(at),
+            records: self.records.split_off(at),
+            position: self.position.clone(),
+            claim: self.claim.clone(),
+            ..Self::default()
+        })
     }
 }
 
@@ -129,4 +120,44 @@ pub fn decode_batch(batch: SourceBatch, now: Timestamp) -> Decoded {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_cut_behind_its_texts_and_nothing_is_lost() {
+        let record = |n: usize| {
+            let event = match n % 3 {
+                0 => format!(r#"{{"user_id":"u","item_id":"i","kind":"view","event_id":"e{n}"}}"#),
+                1 => format!(r#"{{"user_id":"u","text":"words {n}","message_id":"m{n}"}}"#),
+                _ => "no event".to_owned(),
+            };
+            Record { bytes: event.as_bytes().into(), origin: n.to_string(), ..Record::default() }
+        };
+        let batch = SourceBatch { records: (0..30).map(record).collect(), position: "end".into(), ..SourceBatch::default() };
+        let whole = decode_batch(batch, Timestamp::now());
+        assert_eq!((whole.appends.len(), whole.letters.len()), (20, 10));
+        for (texts, parts) in [(0, 10), (1, 10), (4, 3), (10, 1), (usize::MAX, 1)] {
+            let mut rest = Some(Decoded { letters: whole.letters.clone(), bytes: whole.bytes, ..Decoded::default() });
+            if let Some(all) = &mut rest {
+                (all.appends, all.records, all.position) =
+                    (whole.appends.clone(), whole.records.clone(), whole.position.clone());
+            }
+            let mut cut = Vec::new();
+            while let Some(mut part) = rest.take() {
+                rest = part.split_off(texts);
+                let messages = part.appends.iter().filter(|a| matches!(a.event, Event::Message(_))).count();
+                assert!(messages <= texts.max(1) && part.position == "end" && part.appends.len() == part.records.len());
+                cut.push(part);
+            }
+            assert_eq!(cut.len(), parts, "{texts} texts at once");
+            let mut joined = cut.remove(0);
+            cut.into_iter().for_each(|part| joined.join(part));
+            let hashes = |d: &Decoded| d.appends.iter().map(|a| a.hash).collect::<Vec<_>>();
+            assert_eq!((hashes(&joined), &joined.records), (hashes(&whole), &whole.records));
+            assert_eq!((joined.letters, joined.bytes), (whole.letters.clone(), whole.bytes));
+        }
+    }
 }

@@ -3,9 +3,11 @@
 //!
 //! Knows ports only, never a store. It never commits a position before every effect of the batch was acknowledged.
 
+mod ahead;
 mod apply;
 pub mod config;
 pub mod decode;
+mod feed;
 pub mod letters;
 mod pace;
 pub mod project;

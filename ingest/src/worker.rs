@@ -6,32 +6,31 @@
 //!                                               ├─ engagement ─┼─ epochs ─ commit
 //!                                               └─ vectors ────┘
 //! ```
-//! Two batches are under way at a time: while one is projected, the next is embedded and taken in by the ledger, and what the ledger
-//! has meanwhile waits, to be projected as one ([`crate::waiting`]). All in the order of the source. A projection that reads what the next batch brought meanwhile is only newer.
+//! Three batches are under way at a time: while one is projected, the next is taken in by the ledger, and the one behind it is embedded
+//! ([`crate::ahead`]). What the ledger has meanwhile waits, to be projected as one ([`crate::waiting`]). All in the order of the source. A
+//! projection that reads what the next batch brought meanwhile is only newer.
 //!
 //! A position is committed only when every stage before it has been acknowledged. A stage that fails for a passing cause is
 //! tried again, the batch with it: every write is an absolute fact, so repeating changes nothing. A batch whose records were given
 //! to another worker is written no further.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use nearcast_domain::{
-    Event, StoreError, StoreResult, Tenant, Timestamp, UserId,
+    StoreError, StoreResult, Tenant,
     ports::{
-        Append, DeadLetters, Embedder, EngagementWrite, EventSink, EventSource, GraphWrite, LedgerWrite, ResponseCache,
-        VectorWrite,
+        DeadLetters, Embedder, EngagementWrite, EventSink, EventSource, GraphWrite, LedgerWrite, ResponseCache, VectorWrite,
     },
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apply::{Applied, Backoff},
-    config::{IngestConfig, Rules},
-    decode::{Decoded, decode_batch},
+    ahead::Ahead,
+    apply::Applied,
+    config::{BATCH_RECORDS, IngestConfig, Rules, decided},
+    decode::Decoded,
+    feed::{Done, erased},
     pace::Pace,
     project::Projector,
     totals::Totals,
@@ -103,7 +102,7 @@ pub struct Lanes {
 impl Worker {
     /// A worker over these stores.
     pub fn new(stores: Stores, config: IngestConfig, rules: Rules) -> Self {
-        let config = config.decided();
+        let config = IngestConfig { batch_records: decided(config.batch_records, BATCH_RECORDS), ..config };
         let projector = Arc::new(Projector::new(stores.clone(), rules.clone(), &config));
         let main = Lane { embedder: stores.embedder.clone(), projector };
         let lanes = std::sync::RwLock::new(Arc::new(Lanes { main, also: None }));
@@ -151,25 +150,29 @@ impl Worker {
         let (done, mut finished) = mpsc::unbounded_channel::<Done>();
         let stop = cancel.child_token();
         let feed = self.feed(source, tx, &mut finished, &stop);
-        // While the projections of one batch are written, the next is embedded and taken in by the ledger.
+        // While the projections of one batch are written, the ledger takes in the next, and the one behind that is embedded.
+        let (ahead, (prepared, mut arrived)) = (Ahead::default(), mpsc::channel(1));
         let (ready, mut taken_in) = waiting(&self.config);
-        let take_in = async {
+        let prepare = async {
             self.warm_up().await;
             let mut waiting = None;
             'batches: while let Some(batch) = self.gather(&mut rx, &mut waiting).await {
                 let mut whole = Some(Done { position: batch.position.clone(), erased: erased(&batch) });
-                let mut parts = batch.split(self.pace.texts_at_once()).into_iter().peekable();
-                while let Some(part) = parts.next() {
+                let mut rest = Some(batch);
+                while let Some(mut part) = rest.take() {
                     if stop.is_cancelled() {
                         // The rest of the batch is for the next run.
                         break 'batches;
                     }
-                    match self.take_in_with_retries(part, &stop).await {
+                    // By the pace that the part before has shown.
+                    rest = part.split_off(self.pace.texts_at_once());
+                    match self.prepare_with_retries(part, &ahead, &stop).await {
                         Ok(Ok(mut part)) => {
-                            if parts.peek().is_none() {
+                            if rest.is_none() {
                                 part.done = whole.take();
                             }
-                            if !ready.send(part).await {
+                            ahead.begin(&part.batch);
+                            if prepared.send(part).await.is_err() {
                                 break 'batches;
                             }
                         }
@@ -186,6 +189,31 @@ impl Worker {
                 }
             }
             drop(rx);
+            drop(prepared);
+            Ok(())
+        };
+        let take_in = async {
+            while let Some(part) = arrived.recv().await {
+                if stop.is_cancelled() {
+                    break;
+                }
+                let taken = self.take_in_with_retries(part, &stop).await;
+                ahead.end();
+                match taken {
+                    Ok(Ok(part)) => {
+                        if !ready.send(part).await {
+                            break;
+                        }
+                    }
+                    Ok(Err(Applied::Withdrawn)) => withdrawn(),
+                    Ok(Err(_)) => break,
+                    Err(e) => {
+                        stop.cancel();
+                        return Err(e);
+                    }
+                }
+            }
+            drop(arrived);
             drop(ready);
             Ok(())
         };
@@ -206,7 +234,8 @@ impl Worker {
             drop(done);
             Ok(())
         };
-        let (fed, taken, projected) = tokio::join!(feed, take_in, project);
+        let (fed, made_ready, taken, projected) = tokio::join!(feed, prepare, take_in, project);
+        made_ready?;
         taken?;
         projected?;
         fed?;
@@ -221,101 +250,6 @@ impl Worker {
         {
             tracing::debug!(error = %e, "item vectors are read as they are needed");
         }
-    }
-
-    /// The next batch, and with it whatever else waits and fits: a call to a store that is far away costs about the same for one event
-    /// as for a thousand. `next` is what was received and did not fit.
-    async fn gather(&self, rx: &mut mpsc::Receiver<Decoded>, next: &mut Option<Decoded>) -> Option<Decoded> {
-        let mut batch = match next.take() {
-            Some(batch) => batch,
-            None => rx.recv().await?,
-        };
-        let until = Instant::now() + Duration::from_millis(self.config.linger_ms);
-        while batch.records() < self.config.batch_records && batch.bytes < self.config.batch_bytes as u64 {
-            let more = match rx.try_recv() {
-                Ok(more) => more,
-                Err(_) => match tokio::time::timeout_at(until, rx.recv()).await {
-                    Ok(Some(more)) => more,
-                    _ => break,
-                },
-            };
-            let fits = batch.claim == more.claim
-                && batch.records() + more.records() <= self.config.batch_records
-                && batch.bytes + more.bytes <= self.config.batch_bytes as u64;
-            if !fits {
-                *next = Some(more);
-                break;
-            }
-            batch.join(more);
-        }
-        Some(batch)
-    }
-
-    /// Reads and decodes ahead of the worker, and commits behind it.
-    async fn feed(
-        &self,
-        source: &mut dyn EventSource,
-        tx: mpsc::Sender<Decoded>,
-        finished: &mut mpsc::UnboundedReceiver<Done>,
-        stop: &CancellationToken,
-    ) -> Result<(), IngestError> {
-        let mut last = None;
-        let outcome = loop {
-            let batch = tokio::select! {
-                biased;
-                () = stop.cancelled() => break Ok(()),
-                Some(done) = finished.recv() => {
-                    last = Some(self.commit(source, done, stop).await?);
-                    continue;
-                }
-                batch = source.next(self.config.batch_records, self.config.batch_bytes) => batch,
-            };
-            match batch {
-                Ok(Some(batch)) => {
-                    let now = Timestamp::now();
-                    let decoded = tokio::task::spawn_blocking(move || decode_batch(batch, now)).await;
-                    let decoded = decoded.map_err(|e| IngestError::Decode(e.to_string()))?;
-                    let mut send = std::pin::pin!(tx.send(decoded));
-                    loop {
-                        tokio::select! {
-                            sent = &mut send => break drop(sent),
-                            Some(done) = finished.recv() => last = Some(self.commit(source, done, stop).await?),
-                        }
-                    }
-                }
-                Ok(None) => break Ok(()),
-                Err(e) => break Err(e.into()),
-            }
-        };
-        drop(tx);
-        while let Some(done) = finished.recv().await {
-            last = Some(self.commit(source, done, stop).await?);
-        }
-        // A source that has ended hears of it with all work done.
-        if let Some(position) = last {
-            source.commit(&position).await?;
-        }
-        outcome
-    }
-
-    /// Commits a batch, then takes what erased users once published out of the log: only what is committed can go. A log that is away
-    /// is waited for; when the worker is to stop, a little.
-    async fn commit(&self, source: &mut dyn EventSource, done: Done, stop: &CancellationToken) -> StoreResult<String> {
-        let mut retry = Backoff::default();
-        loop {
-            match source.commit(&done.position).await {
-                Ok(()) => break,
-                Err(e) if e.kind.is_transient() && (!stop.is_cancelled() || retry.tries < COMMITS_AT_END) => {
-                    tracing::warn!(error = %e, "committing will be tried again");
-                    tokio::time::sleep(retry.next()).await;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        if !done.erased.is_empty() {
-            self.stores.log.forget(&done.erased).await?;
-        }
-        Ok(done.position)
     }
 
     /// Takes everything of erased users out of the log that an earlier process may have left there.
@@ -345,20 +279,3 @@ fn withdrawn() {
     tracing::info!("a batch was taken back before it was applied; whoever has its records now applies them");
     metrics::counter!("nearcast_ingest_withdrawn_total").increment(1);
 }
-
-/// A batch with all its effects.
-pub(crate) struct Done {
-    pub position: String,
-    pub erased: Vec<(Tenant, UserId)>,
-}
-
-fn erased(batch: &Decoded) -> Vec<(Tenant, UserId)> {
-    let erasure = |a: &Append| match &a.event {
-        Event::Erasure(e) => Some((e.tenant.clone(), e.user_id.clone())),
-        _ => None,
-    };
-    batch.appends.iter().filter_map(erasure).collect()
-}
-
-/// How often a commit is tried again when the worker is to stop.
-const COMMITS_AT_END: u32 = 5;

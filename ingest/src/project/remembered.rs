@@ -3,8 +3,9 @@
 //!
 //! Read when a batch comes, while there is little to read, and brought up to date by what the ledger says became of it and of the batches
 //! behind it, so that an entry is what the ledger holds: what the ledger takes in while a history is read is added to it afterwards,
-//! where it is not in it already. No batch waits long for such a read on its way into the ledger. Nothing outlives a change of what the source has ([`nearcast_domain::ports::Claim::turn`]): another worker may have written
-//! meanwhile. Nor a write by somebody who owns no partitions ([`LedgerWrite::written_beside`]). Bounded; never the only copy of anything.
+//! where it is not in it already. No batch waits long for such a read on its way into the ledger. Nothing outlives a change of what the
+//! source has ([`nearcast_domain::ports::Claim::turn`]): another worker may have written meanwhile. Nor a write by somebody who owns no
+//! partitions ([`LedgerWrite::written_beside`]). Bounded; never the only copy of anything.
 //!
 //! [`LedgerWrite::written_beside`]: nearcast_domain::ports::LedgerWrite::written_beside
 
