@@ -222,6 +222,16 @@ impl Bare {
         Self { name, mongo, graph, postgres, milvus, others }
     }
 
+    /// Where documents go.
+    pub fn database(&self) -> mongodb::Database {
+        self.mongo.database(&self.name)
+    }
+
+    /// What names of collections and labels begin with.
+    pub fn prefix(&self) -> String {
+        format!("{}_", self.name)
+    }
+
     pub async fn done(mut self) {
         self.milvus.switch("none").await.unwrap();
         self.milvus.drop_revision(REVISION).await.unwrap();

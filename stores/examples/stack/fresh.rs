@@ -30,8 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 struct Seen {
-    fresh: Vec<Duration>,
-    /// The same, and when the probe began.
+    /// How long each probe took, and when it began.
     probes: Vec<(Duration, Duration)>,
     answers: Vec<Duration>,
     degraded: std::collections::BTreeMap<String, usize>,
@@ -131,10 +130,7 @@ pub fn measure(program: &Program, events: &[String], time: Duration) {
                         while recommended(user).contains(&first) && sent.elapsed() < PATIENCE {
                             std::thread::sleep(LOOK);
                         }
-                        let mut seen = seen.lock().unwrap();
-                        seen.fresh.push(sent.elapsed());
-                        seen.probes.push((sent.elapsed(), sent.saturating_duration_since(begun)));
-                        drop(seen);
+                        seen.lock().unwrap().probes.push((sent.elapsed(), sent.saturating_duration_since(begun)));
                         std::thread::sleep(REST);
                     }
                 })
@@ -149,12 +145,13 @@ pub fn measure(program: &Program, events: &[String], time: Duration) {
         seen.answers.len() as f64 / time.as_secs_f64(),
         time.as_secs()
     );
-    for (name, times) in [("freshness", &mut seen.fresh), ("an answer", &mut seen.answers)] {
-        times.sort();
+    seen.probes.sort();
+    seen.answers.sort();
+    let fresh: Vec<Duration> = seen.probes.iter().map(|(took, _)| *took).collect();
+    for (name, times) in [("freshness", &fresh), ("an answer", &seen.answers)] {
         let at = |share: usize| times.get((times.len().max(1) - 1) * share / 100).map_or(f64::NAN, |t| t.as_secs_f64() * 1e3);
         println!("{name:10} n {:6}   p50 {:8.1} ms   p90 {:8.1} ms   p99 {:8.1} ms", times.len(), at(50), at(90), at(99));
     }
-    seen.probes.sort();
     let slowest =
         seen.probes.iter().rev().take(5).map(|(took, at)| format!("{:.2} s at {:.0} s", took.as_secs_f64(), at.as_secs_f64()));
     println!("slowest: {}", slowest.collect::<Vec<_>>().join(", "));

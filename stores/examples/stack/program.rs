@@ -116,7 +116,7 @@ impl Program {
         };
         while done(&consumer.committed_offsets(all.clone(), Duration::from_secs(10)).unwrap()) < number as i64 {
             assert!(Instant::now() < until, "the worker does not come to an end");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -124,23 +124,6 @@ impl Program {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", variable("KAFKA__BROKERS")).set("group.id", group).set("auto.offset.reset", "earliest");
         config.create().unwrap()
-    }
-
-    /// Reads the topic from its beginning by a bare consumer.
-    pub fn consume(&self, number: usize) -> Duration {
-        let consumer = self.consumer(&format!("{}-bare", self.name));
-        consumer.subscribe(&[&format!("{}.events", self.name)]).unwrap();
-        let (mut seen, mut begun) = (0, Instant::now());
-        while seen < number {
-            if let Some(record) = consumer.poll(Duration::from_secs(20)) {
-                record.unwrap();
-                if seen == 0 {
-                    begun = Instant::now();
-                }
-                seen += 1;
-            }
-        }
-        begun.elapsed()
     }
 }
 
