@@ -20,7 +20,15 @@ use super::{
 type Duplicates = Vec<usize>;
 
 /// Commands of one bulk insertion that run at once: while a server waits for its disk, another's documents are read.
-const COMMANDS: usize = 4;
+const COMMANDS: usize = 8;
+/// So few documents are not worth a command of their own.
+const FEW: usize = 64;
+
+/// How many documents go into each command, so that those that run at once end at about the same time.
+fn share(documents: usize, most: usize) -> usize {
+    let commands = documents.div_ceil(most).next_multiple_of(COMMANDS);
+    documents.div_ceil(commands).max(FEW).min(most)
+}
 
 /// Inserts documents, in commands of bounded length; answers which were there already. `size`: about how many bytes a document has.
 pub(crate) async fn inserted<T: Serialize + Send + Sync>(
@@ -37,7 +45,7 @@ pub(crate) async fn inserted<T: Serialize + Send + Sync>(
             bytes += size(d);
             bytes <= mongo.config.batch_bytes
         };
-        let most = documents.len().min(from + mongo.config.batch_documents);
+        let most = documents.len().min(from + share(documents.len(), mongo.config.batch_documents));
         let number = documents[from..most].iter().take_while(fits).count().max(1);
         parts.push((from, &documents[from..from + number]));
         from += number;
@@ -168,5 +176,19 @@ pub(super) fn whole(document: &Document, field: &str) -> i64 {
         Some(Bson::Int64(n)) => *n,
         Some(Bson::Double(n)) => *n as i64,
         _ => -1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_run_at_once_are_of_one_length() {
+        for (documents, most, each) in
+            [(4_096, 1_000, 512), (1_000, 1_000, 125), (10, 1_000, 64), (9, 5, 5), (8_000, 1_000, 1_000)]
+        {
+            assert_eq!(share(documents, most), each, "{documents} documents, {most} at most");
+        }
     }
 }
