@@ -63,7 +63,8 @@ async fn by_a_password_that_never_travels() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mistake_is_refused_and_tells_no_password() {
     let Some(good) = config("PLAIN") else { return };
-    let spoiled: [(fn(&mut KafkaConfig), &str); 3] = [
+    type Spoil = fn(&mut KafkaConfig);
+    let spoiled: [(Spoil, &str); 3] = [
         (|c| c.sasl.password = Secret::new("guessed"), "uthentication failed"),
         (|c| c.tls.ca_file = None, "certificate"),
         (|c| c.tls = Tls::default(), "security.protocol"),
