@@ -75,7 +75,8 @@ mod tests {
     use crate::decode::decode_batch;
 
     fn batch(lines: &[&str]) -> Decoded {
-        let records = lines.iter().map(|l| Record { bytes: l.as_bytes().into(), ..Record::default() }).collect();
+        let timed = |l: &&str| l.replace('}', r#","timestamp":"2026-01-02T00:00:00Z"}"#);
+        let records = lines.iter().map(|l| Record { bytes: timed(l).as_bytes().into(), ..Record::default() }).collect();
         decode_batch(SourceBatch { records, ..SourceBatch::default() }, Timestamp::now())
     }
 

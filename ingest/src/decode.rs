@@ -130,8 +130,10 @@ mod tests {
     fn a_batch_is_cut_behind_its_texts_and_nothing_is_lost() {
         let record = |n: usize| {
             let event = match n % 3 {
-                0 => format!(r#"{{"user_id":"u","item_id":"i","kind":"view","event_id":"e{n}"}}"#),
-                1 => format!(r#"{{"user_id":"u","text":"words {n}","message_id":"m{n}"}}"#),
+                0 => format!(
+                    r#"{{"user_id":"u","item_id":"i","kind":"view","event_id":"e{n}","timestamp":"2026-01-02T00:00:00Z"}}"#
+                ),
+                1 => format!(r#"{{"user_id":"u","text":"words {n}","message_id":"m{n}","timestamp":"2026-01-02T00:00:00Z"}}"#),
                 _ => "no event".to_owned(),
             };
             Record { bytes: event.as_bytes().into(), origin: n.to_string(), ..Record::default() }

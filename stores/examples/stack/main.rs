@@ -125,7 +125,8 @@ async fn round(path: &str, mongo: &mongodb::Client, events: &[String]) -> (Round
 
 fn median(mut all: Vec<f64>) -> f64 {
     all.sort_by(f64::total_cmp);
-    all[all.len() / 2]
+    let middle = all.len() / 2;
+    if all.len() % 2 == 1 { all[middle] } else { f64::midpoint(all[middle - 1], all[middle]) }
 }
 
 /// Prints medians of all rounds, each round's share beside them.

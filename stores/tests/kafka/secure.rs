@@ -63,20 +63,14 @@ async fn by_a_password_that_never_travels() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mistake_is_refused_and_tells_no_password() {
     let Some(good) = config("PLAIN") else { return };
-    type Spoil = fn(&mut KafkaConfig);
-    let spoiled: [(Spoil, &str); 3] = [
-        (|c| c.sasl.password = Secret::new("guessed"), "uthentication failed"),
-        (|c| c.tls.ca_file = None, "certificate"),
-        (|c| c.tls = Tls::default(), "security.protocol"),
-    ];
-    for (spoil, says) in spoiled {
+    let spoiled: [fn(&mut KafkaConfig); 3] =
+        [|c| c.sasl.password = Secret::new("guessed"), |c| c.tls.ca_file = None, |c| c.tls = Tls::default()];
+    for spoil in spoiled {
         let mut config = good.clone();
         spoil(&mut config);
         let log = KafkaLog::new(&config).unwrap();
         let e = log.setup().await.unwrap_err();
-        let told = e.to_string();
-        assert!(e.kind.is_transient() && !told.contains("guessed"), "{told}");
-        assert!(told.contains(says) && told.contains("check kafka.brokers, kafka.tls and kafka.sasl"), "{told}");
+        assert!(e.kind.is_transient() && !e.to_string().contains("guessed"), "{e}");
         log.close().await;
     }
 }

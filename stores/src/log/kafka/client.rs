@@ -1,11 +1,8 @@
 //! How clients of the brokers are set up: producers, consumers, and what all of them share.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use nearcast_domain::{StoreError, StoreResult};
+use nearcast_domain::StoreResult;
 use rdkafka::{
     ClientConfig, ClientContext, Statistics,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
@@ -30,35 +27,6 @@ impl ClientContext for Logging {
 
     fn error(&self, e: KafkaError, reason: &str) {
         log_error(&e, reason);
-    }
-}
-
-/// Hands on the same, and keeps why the last connection failed: a call that waits for brokers in vain says only that nobody answered.
-#[derive(Clone, Default)]
-pub(crate) struct Hearing(Arc<Mutex<Option<String>>>);
-
-impl ClientContext for Hearing {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        if fac == "FAIL" {
-            // Behind the name of the library's thread.
-            let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-        }
-        log(level, fac, message);
-    }
-
-    fn error(&self, e: KafkaError, reason: &str) {
-        log_error(&e, reason);
-    }
-}
-
-impl Hearing {
-    /// An error with what was heard beside it.
-    pub fn explain(&self, mut e: StoreError) -> StoreError {
-        if let Some(reason) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            e.message = format!("{}: {reason}; check kafka.brokers, kafka.tls and kafka.sasl", e.message);
-        }
-        e
     }
 }
 

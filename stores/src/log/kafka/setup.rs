@@ -15,15 +15,14 @@ use rdkafka::{
 
 use super::{
     KafkaConfig, Start,
-    client::{self, Hearing, Logging, MAX_MESSAGE_BYTES},
+    client::{self, Logging, MAX_MESSAGE_BYTES},
     error::{self, LOG},
     tracker::by_partition,
 };
 
 /// Makes the topics that are missing; says of each what it found or did.
 pub(super) async fn topics(config: &KafkaConfig) -> StoreResult<Vec<String>> {
-    let hearing = Hearing::default();
-    let admin: AdminClient<Hearing> = client::make(LOG, &client::base(config)?, hearing.clone())?;
+    let admin: AdminClient<Logging> = client::make(LOG, &client::base(config)?, Logging)?;
     let copies = if config.replication == 0 { -1 } else { config.replication };
     let replication = || TopicReplication::Fixed(copies);
     let largest = MAX_MESSAGE_BYTES.to_string();
@@ -36,8 +35,7 @@ pub(super) async fn topics(config: &KafkaConfig) -> StoreResult<Vec<String>> {
         .set("cleanup.policy", "delete");
     let patience = client::patience(config).max(Duration::from_secs(10));
     let options = AdminOptions::new().request_timeout(Some(patience)).operation_timeout(Some(patience));
-    let made = admin.create_topics([&events, &letters], &options).await;
-    let made = made.map_err(|e| hearing.explain(error::error("creating topics", &e)))?;
+    let made = admin.create_topics([&events, &letters], &options).await.map_err(|e| error::error("creating topics", &e))?;
     let mut lines = Vec::new();
     for outcome in made {
         match outcome {
