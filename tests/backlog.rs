@@ -1,6 +1,7 @@
 //! A worker's memory stays where it is when Kafka holds far more than fits, and one store is slow.
 //!
-//! Needs the servers of `infra/local/`. `NEARCAST_BACKLOG` says how many events wait (300,000; the bar is 10,000,000).
+//! Needs the servers of `infra/local/`. `NEARCAST_BACKLOG` says how many events wait (300,000; the bar is 10,000,000), and
+//! `NEARCAST_BACKLOG_SECONDS` how long it is watched (80).
 #![allow(clippy::unwrap_used, reason = "a test says where it broke")]
 
 mod support;
@@ -20,7 +21,7 @@ use support::{
 const BUFFER_BYTES: usize = 4 << 20;
 /// What a worker may grow by once it has been at it for a while: what the allocator keeps.
 const GROWTH_KB: u64 = 32 << 10;
-const SAMPLES: usize = 320;
+const SECONDS: usize = 80;
 const EVERY: Duration = Duration::from_millis(250);
 /// Produced at once.
 const PORTION: usize = 100_000;
@@ -46,7 +47,9 @@ fn event(n: usize) -> String {
 #[test]
 fn memory_is_flat_while_a_store_is_slow() {
     let Some(mut stack) = Stack::new("backlog") else { return };
-    let number: usize = std::env::var("NEARCAST_BACKLOG").map_or(300_000, |n| n.parse().unwrap());
+    let setting = |name: &str, default: usize| std::env::var(name).map_or(default, |n| n.parse().unwrap());
+    let number = setting("NEARCAST_BACKLOG", 300_000);
+    let all = setting("NEARCAST_BACKLOG_SECONDS", SECONDS) * 4;
     let dir = tempfile::tempdir().unwrap();
     stack.run_ok(&["setup"]);
     let mut bytes = 0;
@@ -72,21 +75,21 @@ fn memory_is_flat_while_a_store_is_slow() {
         std::thread::sleep(EVERY);
     }
     let mut samples = Vec::new();
-    for _ in 0..SAMPLES {
+    for _ in 0..all {
         std::thread::sleep(EVERY);
         samples.push(resident_kb(&worker));
     }
     assert!(worker.0.try_wait().unwrap().is_none(), "{}", std::fs::read_to_string(&log).unwrap());
     drop(worker);
-    let most: Vec<u64> = samples.chunks(SAMPLES / 4).map(|quarter| quarter.iter().max().unwrap() >> 10).collect();
+    let most: Vec<u64> = samples.chunks(all / 4).map(|quarter| quarter.iter().max().unwrap() >> 10).collect();
     eprintln!(
         "{number} events of {} MB waited: {} MB resident at first, at most {most:?} MB in each quarter of {:?}",
         bytes >> 20,
         samples[0] >> 10,
-        EVERY * SAMPLES as u32
+        EVERY * all as u32
     );
     // The first quarter is the beginning: pools and batches come to their size.
-    let (beginning, rest) = samples.split_at(SAMPLES / 4);
+    let (beginning, rest) = samples.split_at(all / 4);
     let (early, late) = (beginning.iter().max().unwrap(), rest.iter().max().unwrap());
     assert!(*late < early + GROWTH_KB, "{samples:?}");
 }
