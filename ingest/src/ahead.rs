@@ -17,7 +17,7 @@ use crate::decode::Decoded;
 /// What of a part bears on others.
 struct OnItsWay {
     erases: bool,
-    /// Hashes of what has a text; one that two share only makes somebody wait.
+    /// Hashes of what can have a text, a version without one too, as it takes a text away; one that two share only makes somebody wait.
     texts: HashSet<u64>,
 }
 
@@ -25,7 +25,7 @@ struct OnItsWay {
 #[derive(Default)]
 pub(crate) struct Ahead(Mutex<VecDeque<OnItsWay>>);
 
-/// Whose text it is; `None` where it has none.
+/// Whom or what a text of theirs would be about; `None` where there can be none.
 fn key(append: &Append) -> Option<u64> {
     let mut hash = DefaultHasher::new();
     match &append.event {
@@ -57,7 +57,8 @@ impl Ahead {
     pub fn texts(&self, batch: &Decoded) -> (Vec<usize>, Vec<usize>) {
         let before = self.lock();
         let waits = |key: &u64| before.iter().any(|b| b.erases || b.texts.contains(key));
-        let texts = batch.appends.iter().enumerate().filter_map(|(at, a)| Some((at, key(a)?)));
+        let has_text = |a: &Append| !matches!(&a.event, Event::Item(i) if i.text.is_none());
+        let texts = batch.appends.iter().enumerate().filter(|(_, a)| has_text(a)).filter_map(|(at, a)| Some((at, key(a)?)));
         let (later, now): (Vec<_>, Vec<_>) = texts.partition(|(_, key)| waits(key));
         let places = |some: Vec<(usize, u64)>| some.into_iter().map(|(at, _)| at).collect();
         (places(now), places(later))
@@ -100,5 +101,10 @@ mod tests {
         ahead.end();
         ahead.end();
         assert_eq!(ahead.texts(&next), (vec![0, 2, 3], vec![]));
+        // A version without a text takes one away, and has none to be asked about.
+        let without = batch(&[r#"{"type":"item","item_id":"i1","hidden":true}"#]);
+        assert_eq!(ahead.texts(&without), (vec![], vec![]));
+        ahead.begin(&without);
+        assert_eq!(ahead.texts(&next), (vec![2, 3], vec![0]));
     }
 }

@@ -11,7 +11,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::Context;
 use guards::Guards;
 use nearcast_domain::ports::{DeadLetters, Embedder, GraphWrite, LedgerRead as _, LedgerWrite, VectorWrite};
-use nearcast_ingest::{Worker, config::Rules};
+use nearcast_ingest::{
+    Worker,
+    config::{Rules, decided},
+};
 use nearcast_pipelines::{Trainer, Upkeep, train};
 use nearcast_serve::{Freshness, Memory};
 use nearcast_stores::{ledger::SqliteLedger, told::Told};
@@ -112,9 +115,9 @@ impl App {
         let rules = Rules { taste: config.taste.clone(), profile: config.profile };
         let mut ingest = config.ingest.clone();
         if config.stores.ledger == LedgerBackend::Mongodb {
-            ingest.whole_history = nearcast_ingest::config::decided(ingest.whole_history, WHOLE_HISTORY);
-            ingest.batch_records = nearcast_ingest::config::decided(ingest.batch_records, BATCH_RECORDS);
-            ingest.linger_ms = nearcast_ingest::config::decided(ingest.linger_ms, LINGER_MS);
+            ingest.whole_history = decided(ingest.whole_history, WHOLE_HISTORY);
+            ingest.batch_records = decided(ingest.batch_records, BATCH_RECORDS);
+            ingest.linger_ms = decided(ingest.linger_ms, LINGER_MS);
         }
         let worker = Worker::new(ports, ingest, rules);
         let mut upkeep = Upkeep::new(graph, stores.engagement.clone(), config.upkeep.clone());
