@@ -8,6 +8,7 @@ mod config;
 mod data_dir;
 mod demo;
 mod jobs;
+mod memory;
 mod models;
 mod otlp;
 mod progress;

@@ -36,6 +36,11 @@ fn key(append: &Append) -> Option<u64> {
     Some(hash.finish())
 }
 
+/// Whether somebody is erased among these.
+pub(crate) fn erases(appends: &[Append]) -> bool {
+    appends.iter().any(|a| matches!(a.event, Event::Erasure(_)))
+}
+
 impl Ahead {
     fn lock(&self) -> MutexGuard<'_, VecDeque<OnItsWay>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,7 +48,7 @@ impl Ahead {
 
     /// A part is ready and on its way.
     pub fn begin(&self, batch: &Decoded) {
-        let erases = batch.appends.iter().any(|a| matches!(a.event, Event::Erasure(_)));
+        let erases = erases(&batch.appends);
         let texts = batch.appends.iter().filter_map(key).collect();
         self.lock().push_back(OnItsWay { erases, texts });
     }
@@ -51,6 +56,11 @@ impl Ahead {
     /// The first of them has been taken in, or never will be.
     pub fn end(&self) {
         self.lock().pop_front();
+    }
+
+    /// Whether one of them erases somebody.
+    pub fn erases(&self) -> bool {
+        self.lock().iter().any(|part| part.erases)
     }
 
     /// The places of a batch's texts: those that may be asked about now, and those that must wait.

@@ -17,7 +17,7 @@ use tokio::sync::RwLockReadGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ahead::Ahead,
+    ahead::{Ahead, erases},
     decode::Decoded,
     feed::Done,
     letters::letter,
@@ -190,8 +190,10 @@ impl Worker {
         let (now, must_wait) = ahead.texts(batch);
         timed("embed", self.embed(&lanes.main, batch, &now)).await?;
         *later = must_wait;
+        let introduces = !erases(&batch.appends) && !ahead.erases();
         let Some(_writing) = batch.claim.begin() else { return Ok(false) };
-        batch.recalling.extend(timed("recall", lanes.main.projector.recall(&batch.appends, batch.claim.turn())).await?);
+        let (projector, turn) = (&lanes.main.projector, batch.claim.turn());
+        batch.recalling.extend(timed("recall", projector.recall(&batch.appends, turn, introduces)).await?);
         Ok(true)
     }
 

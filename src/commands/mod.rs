@@ -18,7 +18,7 @@ use std::future::Future;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{cli::Command, config::Config, jobs, jobs::Job, shutdown, telemetry};
+use crate::{cli::Command, config::Config, jobs, jobs::Job, memory, shutdown, telemetry};
 
 /// Does what the command line asks for.
 pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
@@ -30,7 +30,10 @@ pub fn run(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Demo(args) => on_runtime(&config, |c| demo::run(args, config.clone(), c)),
         Command::Run(args) => on_runtime(&config, |c| run::run(args, config.clone(), run::Roles::ALL, c)),
         Command::Serve(args) => on_runtime(&config, |c| run::run(args, config.clone(), run::Roles::SERVE, c)),
-        Command::Ingest(args) => on_runtime(&config, |c| run::ingest(args, config.clone(), c)),
+        Command::Ingest(args) => {
+            memory::small_pages();
+            on_runtime(&config, |c| run::ingest(args, config.clone(), c))
+        }
         Command::Import(args) => on_runtime(&config, |c| import::run(args, config.clone(), c)),
         Command::Evaluate(args) => on_runtime(&config, |c| evaluate::run(args, config.clone(), c)),
         Command::Train(args) => on_runtime(&config, |c| train::run(args, config.clone(), c)),

@@ -158,6 +158,10 @@ impl LedgerWrite for Told<dyn LedgerWrite> {
         self.inner.preview(batch).await
     }
 
+    async fn introduce(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<Vec<bool>> {
+        self.inner.introduce(tenant, users).await
+    }
+
     async fn append(&self, batch: &[Append], revision: &str) -> StoreResult<Vec<Appended>> {
         let written = self.inner.append(batch, revision).await;
         let mut tenants: BTreeSet<&Tenant> = BTreeSet::new();

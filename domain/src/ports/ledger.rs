@@ -230,6 +230,10 @@ pub trait LedgerWrite: LedgerRead {
     ///   than the record is a duplicate and removes nothing.
     async fn append(&self, batch: &[Append], revision: &str) -> StoreResult<Vec<Appended>>;
 
+    /// Says that events of these users are to be appended next; answers of each whether the ledger is sure to hold nothing of theirs.
+    /// Where a look at each is dear, they may be written down as users at once: not to be called while one of them is being erased.
+    async fn introduce(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<Vec<bool>>;
+
     /// Adds vectors of another revision to messages and items that are there with just this content; whatever was replaced or erased
     /// since is left alone, and so is a vector that is there already. Answers how many were added. Whoever engaged with the items is
     /// marked stale where `stale` says so.

@@ -115,6 +115,6 @@ kafka_finish() {
 }
 
 kafka_command() {
-  COMMAND=(java -Xms256m -Xmx512m -XX:+ExitOnOutOfMemoryError -cp "$STACK/software/kafka-$KAFKA_VERSION/lib/*"
+  COMMAND=(java -Xms256m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError -cp "$STACK/software/kafka-$KAFKA_VERSION/lib/*"
     "-Dlog4j2.configurationFile=$STACK/conf/kafka/log4j2.properties" kafka.Kafka "$STACK/conf/kafka/server.properties")
 }

@@ -6,11 +6,15 @@ mod edges;
 mod mend;
 mod profiles;
 mod rebuild;
+mod recall;
 mod remembered;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::{TryStreamExt as _, stream};
@@ -22,7 +26,7 @@ use nearcast_domain::{
 };
 use tokio::sync::RwLock;
 
-pub use self::remembered::Recalling;
+pub use self::recall::Recalling;
 use self::remembered::Remembered;
 use crate::{
     config::{IngestConfig, Rules},
@@ -52,7 +56,7 @@ pub struct Projector {
     whole_history: usize,
     /// See [`crate::IngestConfig::histories_mib`].
     histories_bytes: usize,
-    remembered: Remembered,
+    remembered: Arc<Remembered>,
     /// Held by many who write profiles of their own users, or by the one who writes profiles that became stale: nobody may read a
     /// history, be overtaken, and write what is old by then.
     profiles: RwLock<()>,
@@ -71,7 +75,7 @@ impl Projector {
             rules,
             whole_history: config.whole_history,
             histories_bytes: config.histories_mib << 20,
-            remembered: Remembered::default(),
+            remembered: Arc::default(),
             profiles: RwLock::new(()),
             shared: AtomicBool::new(false),
             shadow: false,

@@ -1,7 +1,7 @@
 //! Histories that a worker remembers of users whose events come through it alone, so that an event costs no look at all that its user
 //! ever did.
 //!
-//! Read when a batch comes, while there is little to read, and brought up to date by what the ledger says became of it and of the batches
+//! Read when a batch comes, while there is little to read (of newcomers nothing: the ledger says who they are), and brought up to date by what the ledger says became of it and of the batches
 //! behind it, so that an entry is what the ledger holds: what the ledger takes in while a history is read is added to it afterwards,
 //! where it is not in it already. No batch waits long for such a read on its way into the ledger. Nothing outlives a change of what the
 //! source has ([`nearcast_domain::ports::Claim::turn`]): another worker may have written meanwhile. Nor a write by somebody who owns no
@@ -11,16 +11,14 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
 use nearcast_domain::{
     Event, StoreResult, Tenant, UserId,
     ports::{Append, Appended, EngagedEvent, History, HistoryLimit, MessageEvent},
 };
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{Projector, engaged};
 
@@ -28,31 +26,24 @@ use super::{Projector, engaged};
 const OVERHEAD: usize = 128;
 /// So many events of a user whose history is being read are kept for it; who does more is read again another time.
 const MEANWHILE: usize = 1_024;
-/// Users whose histories are read at once while a batch waits for them,
-const PORTION: usize = 16;
-/// and beside it: a ledger that takes so long over histories takes in the next batches meanwhile.
-const GENTLE: usize = 2;
-/// For so long a batch waits for the histories of its users before the ledger takes it in: they are shorter before than behind it.
-const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Histories that are being read beside the worker; ends when it is dropped.
-pub type Recalling = AbortOnDropHandle<StoreResult<()>>;
-
+/// Of which tenant, and who.
+pub(super) type Key = (Tenant, UserId);
 /// What the ledger took in, and whether it was new.
 type Meanwhile = Vec<(Append, bool)>;
 
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     turn: u64,
     /// [`LedgerWrite::written_beside`](nearcast_domain::ports::LedgerWrite::written_beside) before the first entry was read.
-    beside: Option<u64>,
+    pub(super) beside: Option<u64>,
     /// Whose histories are being read, by which read (the last that began), and what the ledger took in of theirs since it began.
-    reading: HashMap<(Tenant, UserId), (u64, Meanwhile)>,
+    reading: HashMap<Key, (u64, Meanwhile)>,
     /// How many reads began.
     reads: u64,
     /// In two generations: when the younger is full, the older goes.
-    young: HashMap<(Tenant, UserId), History>,
-    old: HashMap<(Tenant, UserId), History>,
+    young: HashMap<Key, History>,
+    old: HashMap<Key, History>,
     /// Of the younger.
     bytes: usize,
 }
@@ -62,29 +53,29 @@ impl Memory {
         *self = Self { turn: self.turn, reads: self.reads, ..Self::default() };
     }
 
-    fn get(&self, key: &(Tenant, UserId)) -> Option<&History> {
+    fn get(&self, key: &Key) -> Option<&History> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
     /// Whether someone's history is neither known nor being read.
-    fn lacks(&self, key: &(Tenant, UserId)) -> bool {
+    pub(super) fn lacks(&self, key: &Key) -> bool {
         self.get(key).is_none() && !self.reading.contains_key(key)
     }
 
     /// Notes that the histories of these are about to be read: what the ledger took in before is in them.
-    fn begin(&mut self, keys: &[(Tenant, UserId)]) -> u64 {
+    pub(super) fn begin(&mut self, keys: &[Key]) -> u64 {
         self.reads += 1;
         self.reading.extend(keys.iter().map(|key| (key.clone(), (self.reads, Vec::new()))));
         self.reads
     }
 
-    fn take(&mut self, key: &(Tenant, UserId)) -> Option<History> {
+    fn take(&mut self, key: &Key) -> Option<History> {
         let Some(found) = self.young.remove(key) else { return self.old.remove(key) };
         self.bytes = self.bytes.saturating_sub(weight(&found));
         Some(found)
     }
 
-    fn put(&mut self, key: (Tenant, UserId), history: History, room: usize) {
+    fn put(&mut self, key: Key, history: History, room: usize) {
         if self.bytes >= room / 2 {
             self.old = std::mem::take(&mut self.young);
             self.bytes = 0;
@@ -110,7 +101,7 @@ impl Remembered {
     }
 
     /// The memory in this turn: begun anew where it is of an earlier one, `None` where it is of a later one already.
-    fn at(&self, turn: u64) -> Option<MutexGuard<'_, Memory>> {
+    pub(super) fn at(&self, turn: u64) -> Option<MutexGuard<'_, Memory>> {
         let mut memory = self.lock();
         if memory.turn < turn {
             memory.turn = turn;
@@ -121,21 +112,21 @@ impl Remembered {
 }
 
 /// A read under way; takes what it noted back when it ends, however it does.
-struct Reading<'a> {
-    remembered: &'a Remembered,
-    of: Vec<(Tenant, UserId)>,
-    number: u64,
+pub(super) struct Reading {
+    pub(super) remembered: Arc<Remembered>,
+    pub(super) of: Vec<Key>,
+    pub(super) number: u64,
 }
 
-impl Reading<'_> {
+impl Reading {
     /// What the ledger took in of someone since it began; `None` where it is not known.
-    fn meanwhile(&self, memory: &mut Memory, key: &(Tenant, UserId)) -> Option<Meanwhile> {
+    pub(super) fn meanwhile(&self, memory: &mut Memory, key: &Key) -> Option<Meanwhile> {
         memory.reading.get(key).filter(|(read, _)| *read == self.number)?;
         Some(memory.reading.remove(key)?.1)
     }
 }
 
-impl Drop for Reading<'_> {
+impl Drop for Reading {
     fn drop(&mut self) {
         let mut memory = self.remembered.lock();
         for key in &self.of {
@@ -144,15 +135,8 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// Who did or wrote something in a batch.
-fn users(appends: &[Append]) -> BTreeSet<(Tenant, UserId)> {
-    let speaks = |e: &Event| matches!(e, Event::Message(_) | Event::Engagement(_));
-    let events = appends.iter().map(|a| &a.event).filter(|e| speaks(e));
-    events.filter_map(|e| Some((e.tenant().clone(), e.user()?.clone()))).collect()
-}
-
 impl Projector {
-    fn remembers(&self) -> bool {
+    pub(super) fn remembers(&self) -> bool {
         self.whole_history > 0 && self.histories_bytes > 0 && !self.shadow
     }
 
@@ -164,7 +148,7 @@ impl Projector {
     /// Brings what is remembered up to date with a batch that the ledger has taken in.
     pub fn learn(&self, appends: &[Append], outcomes: &[Appended], turn: Option<u64>) {
         let Some(mut memory) = turn.filter(|_| self.remembers()).and_then(|turn| self.remembered.at(turn)) else { return };
-        let mut changed: HashMap<(Tenant, UserId), Option<History>> = HashMap::new();
+        let mut changed: HashMap<Key, Option<History>> = HashMap::new();
         for (append, outcome) in appends.iter().zip(outcomes) {
             let Some(user) = append.event.user() else { continue };
             let key = (append.event.tenant().clone(), user.clone());
@@ -191,48 +175,11 @@ impl Projector {
     }
 
     /// Keeps a history that is whole.
-    fn remember(&self, memory: &mut Memory, key: (Tenant, UserId), mut history: History) {
+    pub(super) fn remember(&self, memory: &mut Memory, key: Key, mut history: History) {
         let limit = self.limit();
         history.messages.truncate(limit.messages);
         if history.engagements.len() < limit.engagements {
             memory.put(key, history, self.histories_bytes);
-        }
-    }
-
-    /// Begins to remember the users of a batch that the ledger is to take in next. What is not read within a moment is being read beside
-    /// the worker from then on.
-    pub async fn recall(self: &Arc<Self>, appends: &[Append], turn: Option<u64>) -> StoreResult<Option<Recalling>> {
-        let Some(turn) = turn.filter(|_| self.remembers()) else { return Ok(None) };
-        let (unknown, number) = {
-            let Some(mut memory) = self.remembered.at(turn) else { return Ok(None) };
-            let unknown: Vec<(Tenant, UserId)> = users(appends).into_iter().filter(|key| memory.lacks(key)).collect();
-            // All at once, so that no later batch begins to read them, too.
-            let number = memory.begin(&unknown);
-            (unknown, number)
-        };
-        if unknown.is_empty() {
-            return Ok(None);
-        }
-        let me = self.clone();
-        let mut reading = AbortOnDropHandle::new(tokio::spawn(async move {
-            let begun = Instant::now();
-            let _all = Reading { remembered: &me.remembered, of: unknown.clone(), number };
-            for mut of_tenant in unknown.chunk_by(|a, b| a.0 == b.0) {
-                while !of_tenant.is_empty() {
-                    let at_once = if begun.elapsed() < PATIENCE { PORTION } else { GENTLE };
-                    let (part, rest) = of_tenant.split_at(at_once.min(of_tenant.len()));
-                    of_tenant = rest;
-                    let users: Vec<UserId> = part.iter().map(|(_, user)| user.clone()).collect();
-                    me.known_or_read(&part[0].0, &users, Some(turn)).await?;
-                }
-            }
-            Ok(())
-        }));
-        match tokio::time::timeout(PATIENCE, &mut reading).await {
-            Ok(Ok(read)) => read.map(|()| None),
-            // It died: who needs the histories reads them.
-            Ok(Err(_)) => Ok(None),
-            Err(_) => Ok(Some(reading)),
         }
     }
 
@@ -245,7 +192,12 @@ impl Projector {
     }
 
     /// The same, and how many were read.
-    async fn known_or_read(&self, tenant: &Tenant, users: &[UserId], turn: Option<u64>) -> StoreResult<(Vec<History>, usize)> {
+    pub(super) async fn known_or_read(
+        &self,
+        tenant: &Tenant,
+        users: &[UserId],
+        turn: Option<u64>,
+    ) -> StoreResult<(Vec<History>, usize)> {
         let key = |user: &UserId| (tenant.clone(), user.clone());
         let turn = turn.filter(|_| self.remembers());
         // Behind the batch's own writes: a change that comes later is projected by who made it, with these among what they read.
@@ -254,7 +206,7 @@ impl Projector {
             None => None,
         };
         let mut found: Vec<Option<History>> = vec![None; users.len()];
-        let mut reading = Reading { remembered: &self.remembered, of: Vec::new(), number: 0 };
+        let mut reading = Reading { remembered: self.remembered.clone(), of: Vec::new(), number: 0 };
         if let Some(mut memory) = turn.and_then(|turn| self.remembered.at(turn)) {
             if memory.beside != beside {
                 memory.forget();
@@ -289,7 +241,7 @@ impl Projector {
 }
 
 /// Adds an event of the ledger to a history that may hold it already; `false`: what the history would be is not known here.
-fn told(history: &mut History, append: &Append, new: bool) -> bool {
+pub(super) fn told(history: &mut History, append: &Append, new: bool) -> bool {
     match &append.event {
         Event::Message(m) if new => {
             let (id, item, timestamp) = (m.message_id.clone(), m.item_id.clone(), m.timestamp);

@@ -277,3 +277,34 @@ pub(super) async fn written_beside(store: &dyn LedgerWrite) {
         before = after;
     }
 }
+
+/// Nobody counts as new of whom there is an event, before or behind the introduction.
+pub(super) async fn newcomers(store: &dyn LedgerWrite) {
+    let m = Maker::new("newcomers");
+    let other = Maker::new("newcomers elsewhere");
+    store.append(&[m.view("1", "anna", "lamp", 1), other.view("1", "carl", "lamp", 1)], R).await.unwrap();
+    store
+        .append(&[m.message("1", "dora", "hello", None, 1), m.view("1", "eric", "lamp", 1), m.erasure("eric", 2)], R)
+        .await
+        .unwrap();
+    let of = |names: &[&str]| names.iter().map(|n| user(n)).collect::<Vec<_>>();
+    assert!(store.introduce(&m.0, &[]).await.unwrap().is_empty());
+    let new = store.introduce(&m.0, &of(&["bert", "anna", "carl", "dora"])).await.unwrap();
+    assert_eq!(new, [true, false, true, false]);
+    for who in ["bert", "carl"] {
+        assert_eq!(history(store, &m, who).await, History::default());
+        assert_eq!(store.append(&[m.view("2", who, "lamp", 3)], R).await.unwrap(), [New]);
+    }
+    assert_eq!(store.introduce(&m.0, &of(&["carl", "bert"])).await.unwrap(), [false, false]);
+    assert_eq!(store.users(&m.0, "", None, 9).await.unwrap(), of(&["anna", "bert", "carl", "dora"]));
+    // Of somebody who was erased there is nothing either, whatever is answered; nor are they a user again.
+    store.introduce(&m.0, &of(&["eric"])).await.unwrap();
+    assert_eq!(history(store, &m, "eric").await, History::default());
+    assert_eq!(store.users(&m.0, "e", None, 9).await.unwrap(), []);
+    // Erased behind the introduction: nobody is left.
+    store.introduce(&m.0, &of(&["fred"])).await.unwrap();
+    store.append(&[m.view("1", "fred", "lamp", 1), m.erasure("fred", 2)], R).await.unwrap();
+    assert_eq!(store.users(&m.0, "f", None, 9).await.unwrap(), []);
+    assert_eq!(store.append(&[m.view("2", "fred", "lamp", 3)], R).await.unwrap(), [New]);
+    assert_eq!(store.users(&m.0, "f", None, 9).await.unwrap(), of(&["fred"]));
+}

@@ -27,6 +27,7 @@ pub async fn ledger(store: &dyn LedgerWrite) {
     appending::erasing_within_a_batch(store).await;
     appending::tenants_apart(store).await;
     appending::written_beside(store).await;
+    appending::newcomers(store).await;
     reading::odd_names(store).await;
     reading::many(store).await;
 }

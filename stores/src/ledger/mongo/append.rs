@@ -2,11 +2,11 @@
 //!
 //! 1. An erasure's record, then the removal of what it covers, then the end of the record's `clearing`: a repeated batch finds the
 //!    record and finishes. Readers leave out what a record covers, also what a writer that was cut off puts there later.
-//! 2. Events, as new as far as the batch alone can tell: those that are there already come back as duplicates of their `_id` and
-//!    are compared then. Beside them the users, of whom the same holds; and a note of the items whose new vectors are to be spread,
-//!    then the items.
-//! 3. Vectors that came late, and the times of conflicts.
-//! 4. Behind both, the marks of whoever engaged with the items, then the end of the note ([`super::stale`]).
+//! 2. The users of new events, so that nobody of whom there is an event is missing among them.
+//! 3. Events, as new as far as the batch alone can tell: those that are there already come back as duplicates of their `_id` and
+//!    are compared then. Beside them a note of the items whose new vectors are to be spread, then the items.
+//! 4. Vectors that came late, and the times of conflicts.
+//! 5. Behind both, the marks of whoever engaged with the items, then the end of the note ([`super::stale`]).
 //!
 //! Every write states a fact by its key, so that the same batch again, whole or in part, ends in the same documents.
 
@@ -14,14 +14,14 @@ use std::collections::HashMap;
 
 use mongodb::bson::{Bson, doc, serialize_to_bson};
 use nearcast_domain::{
-    StoreError, StoreResult, Tenant,
+    StoreError, StoreResult, Tenant, UserId,
     ports::{Append, Appended},
 };
 
 use super::{
     COLLECTIONS, MongoLedger,
     documents::{EventDoc, KeyDoc, revision_field, vector_doc},
-    items,
+    items, keys,
     load::{self, Loaded, Present, event_key, user_keys},
     seen::Looked,
 };
@@ -65,9 +65,11 @@ pub(super) async fn take_in(ledger: &MongoLedger, appends: &[Append], revision: 
     tenants(ledger, &batch).await?;
     erase(mongo, &tus, &first.erased).await?;
     // What becomes of items does not depend on events.
-    let (duplicates, (), written) = futures_util::try_join!(
-        events(mongo, &batch, &loaded, &first, revision),
-        users(ledger, &batch, &tus, &loaded, &first, &present),
+    let (duplicates, written) = futures_util::try_join!(
+        async {
+            users(ledger, &batch, &tus, &loaded, &first, &present).await?;
+            events(mongo, &batch, &loaded, &first, revision).await
+        },
         items::write(ledger, &batch, &loaded, &first.items, revision)
     )?;
     let mut plan = if duplicates.is_empty() {
@@ -205,11 +207,29 @@ async fn users(
     }
     let life = |user: usize| erased(user).map(|e| e.asked.millis());
     let new: Vec<usize> = (0..tus.len()).filter(|u| needed[*u] && !ledger.seen.has_user(&tus[*u], life(*u))).collect();
-    let documents: Vec<KeyDoc> = new.iter().map(|u| KeyDoc { key: tus[*u].clone() }).collect();
-    let collection = ledger.mongo.write::<KeyDoc>(COLLECTIONS.users).await?;
-    inserted(&ledger.mongo, &collection, &documents, |d| d.key.len() + 32).await?;
+    write_users(&ledger.mongo, new.iter().map(|u| tus[*u].clone())).await?;
     new.into_iter().for_each(|u| ledger.seen.user(&tus[u], life(u)));
     Ok(())
+}
+
+/// Writes users down; answers the places of those who were there already.
+async fn write_users(mongo: &Mongo, tus: impl Iterator<Item = String>) -> StoreResult<Vec<usize>> {
+    let documents: Vec<KeyDoc> = tus.map(|key| KeyDoc { key }).collect();
+    let collection = mongo.write::<KeyDoc>(COLLECTIONS.users).await?;
+    inserted(mongo, &collection, &documents, |d| d.key.len() + 32).await
+}
+
+/// Writes users down before their first events; answers of each whether nothing is there of them: whoever was there already, or was
+/// erased once, may have more. All of them are one command, where a look at each would be one of its own.
+pub(super) async fn introduce(ledger: &MongoLedger, tenant: &Tenant, users: &[UserId]) -> StoreResult<Vec<bool>> {
+    let tus: Vec<String> = users.iter().map(|u| keys::owned(tenant, u.as_str())).collect();
+    let erased = load::erasures(&ledger.mongo, &tus).await?;
+    let mut new: Vec<bool> = tus.iter().map(|tu| !erased.contains_key(tu)).collect();
+    let places: Vec<usize> = (0..tus.len()).filter(|at| new[*at]).collect();
+    let known = write_users(&ledger.mongo, places.iter().map(|at| tus[*at].clone())).await?;
+    places.iter().for_each(|at| ledger.seen.user(&tus[*at], None));
+    known.into_iter().for_each(|at| new[places[at]] = false);
+    Ok(new)
 }
 
 /// Gives messages that were there without a vector theirs; the first stays.

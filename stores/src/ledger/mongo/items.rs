@@ -153,22 +153,21 @@ async fn attempt(
         return Ok(Vec::new());
     }
     let mongo = &ledger.mongo;
-    let as_of = vectors::as_of(ledger).await?;
-    // Before the items: from here on somebody knows what is left to do, should this writer not come that far.
     let begun = Instant::now();
     let tis: Vec<String> = changed.iter().filter(|(_, c)| c.stale).map(|(i, _)| key(batch, *i)).collect();
-    if !tis.is_empty() {
-        written.notes.push(stale::note(mongo, &tis).await?);
-        written.spread.extend(tis);
-    }
+    let fresh = |i: usize, c: &ItemChange<'_>| stored[i].is_none() && c.state.is_some();
+    let arriving = changed.iter().filter(|(i, c)| fresh(*i, c)).map(|(i, _)| *i);
+    // All before the items: from the note on somebody knows what is left to do, should this writer not come that far.
+    let note = async { if tis.is_empty() { Ok(None) } else { stale::note(mongo, &tis).await.map(Some) } };
+    let (as_of, note, mut arrivals) = futures_util::try_join!(vectors::as_of(ledger), note, arrivals(mongo, batch, arriving))?;
+    written.notes.extend(note);
+    written.spread.extend(tis);
     // And not so long behind the note that others could take this writer for dead.
     let patience = Duration::from_secs(mongo.config.left_after_s) / 2;
     let in_time = || {
         let late = !patience.is_zero() && begun.elapsed() > patience;
         if late { Err(mongo.error(ErrorKind::Timeout, "writing items took too long")) } else { Ok(()) }
     };
-    let fresh = |i: usize, c: &ItemChange<'_>| stored[i].is_none() && c.state.is_some();
-    let mut arrivals = arrivals(mongo, batch, changed.iter().filter(|(i, c)| fresh(*i, c)).map(|(i, _)| *i)).await?;
     let (mut new, mut of_new, mut replaced, mut of_replaced) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // In the order of the batch, which is the order of arrival.
     for (i, change) in changed {

@@ -184,6 +184,10 @@ impl LedgerWrite for MongoLedger {
         append::take_in(self, batch, revision).await
     }
 
+    async fn introduce(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<Vec<bool>> {
+        append::introduce(self, tenant, users).await
+    }
+
     async fn add_vectors(&self, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64> {
         items::add_vectors(&self.mongo, made, revision, stale).await
     }

@@ -175,6 +175,10 @@ impl LedgerWrite for SqliteLedger {
         self.take_in(batch, revision).await.map_err(|e| self.db.error(e))
     }
 
+    async fn introduce(&self, tenant: &Tenant, users: &[UserId]) -> StoreResult<Vec<bool>> {
+        read::unknown(&self.db, tenant, users).await.map_err(|e| self.db.error(e))
+    }
+
     async fn add_vectors(&self, made: &[Append], revision: &str, stale: bool) -> StoreResult<u64> {
         let mut writer = self.db.writer().await;
         write::add_vectors(&mut writer, made, revision, stale).await.map_err(|e| self.db.error(e))

@@ -246,6 +246,19 @@ pub(super) async fn users(
     rows.fetch_all(&mut *reader).await?.iter().map(|row| Ok(UserId::trusted(row.try_get::<&str, _>(0)?))).collect()
 }
 
+/// Of each of these users, whether there is nothing of theirs: a user without an event has no row.
+pub(super) async fn unknown(db: &Database, tenant: &Tenant, users: &[UserId]) -> sqlx::Result<Vec<bool>> {
+    let sql = concat!("SELECT j.key FROM json_each(?) j CROSS JOIN users u ON u.tenant = ", tenant!(), " AND u.id = j.value");
+    let mut reader = db.reader().await?;
+    let mut unknown = vec![true; users.len()];
+    for row in sqlx::query(sql).bind(json(users)?).bind(tenant.as_str()).fetch_all(&mut *reader).await? {
+        if let Some(slot) = unknown.get_mut(place(row.try_get(0)?)) {
+            *slot = false;
+        }
+    }
+    Ok(unknown)
+}
+
 pub(super) async fn catalogue(
     db: &Database,
     tenant: &Tenant,
