@@ -66,6 +66,8 @@ fn memory_is_flat_while_a_store_is_slow() {
     stack.set("POSTGRES__URI", &uri.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port())));
     stack.set("KAFKA__BUFFER_BYTES", &BUFFER_BYTES.to_string());
     stack.set("INGEST__BATCH_RECORDS", "2000");
+    // What is remembered of users comes to its size while it is watched, however long that is.
+    stack.set("INGEST__HISTORIES_MIB", "16");
     let log = dir.path().join("worker.log");
     let mut worker = stack.worker(&log);
     // Work has begun when the slow store is asked.

@@ -123,7 +123,7 @@ async fn neo4j(facts: &[Fact], batch: usize) {
         graph.edges_of_users(&t, part, 50).await.unwrap();
     }
     println!("neo4j, newest 50 edges of 10 users: {:.1} ms a call", since.elapsed().as_secs_f64() * 100.0);
-    for label in ["Touched", "User", "Item", "Tenant", "bUser", "bItem"] {
+    for label in ["User", "Item", "Tenant", "bUser", "bItem"] {
         let text = format!("MATCH (n:`{prefix}{label}`) CALL {{ WITH n DETACH DELETE n }} IN TRANSACTIONS OF 1000 ROWS");
         bare.run(neo4rs::query(&text)).await.unwrap();
     }

@@ -48,7 +48,7 @@ impl Own {
         self.graph.close().await;
         let c = &self.config;
         let driver = neo4rs::Graph::new(c.uri.expose(), &*c.user, c.password.read("test").unwrap()).await.unwrap();
-        for label in ["Touched", "User", "Item", "Tenant"] {
+        for label in ["User", "Item", "Tenant"] {
             let label = format!("{}{label}", c.prefix);
             driver
                 .run(neo4rs::query(&format!(
@@ -431,7 +431,7 @@ async fn setup_may_be_repeated_and_refusals_say_what_to_do() {
     let lines = own.graph.setup().await.unwrap();
     assert!(lines[0].starts_with("neo4j 5") || lines[0].starts_with("neo4j 2"), "{lines:?}");
     assert_eq!(lines, own.graph.setup().await.unwrap());
-    assert_eq!(lines.iter().filter(|l| l.contains(&own.config.prefix)).count(), 5);
+    assert_eq!(lines.iter().filter(|l| l.contains(&own.config.prefix)).count(), 4);
     let refused = async |change: fn(&mut Neo4jConfig)| {
         let mut config = own.config.clone();
         change(&mut config);

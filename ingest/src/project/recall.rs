@@ -26,6 +26,8 @@ use super::{
 
 /// Of so many of a tenant's users it is looked whether the ledger has anything; where it has nothing, all of them may be new.
 const FEW: usize = 4;
+/// For so long a batch of more users waits for that look: what it saves is a look at each of the others, behind their events.
+const LOOK: Duration = Duration::from_millis(250);
 /// Users whose histories are read at once while a batch waits for them,
 const PORTION: usize = 16;
 /// and beside it: a ledger that takes so long over histories takes in the next batches meanwhile.
@@ -73,9 +75,9 @@ impl Projector {
             let number = memory.begin(&of);
             Reading { remembered: self.remembered.clone(), of, number }
         };
-        let until = Instant::now() + PATIENCE;
         let (mut unread, mut looking) = (all.of.clone(), None);
-        if introduces && !unread.is_empty() {
+        if introduces && unread.len() > FEW {
+            let until = Instant::now() + LOOK;
             let (me, of) = (self.clone(), all.of.clone());
             let mut look = AbortOnDropHandle::new(tokio::spawn(async move { me.look_at_few(&of, turn).await }));
             match timeout_at(until, &mut look).await {
@@ -96,6 +98,7 @@ impl Projector {
         if unread.is_empty() {
             return Ok(None);
         }
+        let until = Instant::now() + PATIENCE;
         let me = self.clone();
         let mut reading = AbortOnDropHandle::new(tokio::spawn(async move {
             let _all = all;

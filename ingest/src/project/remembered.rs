@@ -22,8 +22,9 @@ use nearcast_domain::{
 
 use super::{Projector, engaged};
 
-/// What an engagement and a user take beside their names, about, in bytes.
-const OVERHEAD: usize = 128;
+/// What an engagement, a message and a user take beside their names, about, in bytes: themselves (72 for an engagement), up to three names with
+/// two counts of 8 bytes and the allocator's rounding each, and room to grow by half.
+const OVERHEAD: usize = 224;
 /// So many events of a user whose history is being read are kept for it; who does more is read again another time.
 const MEANWHILE: usize = 1_024;
 

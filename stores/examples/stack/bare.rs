@@ -239,7 +239,7 @@ impl Bare {
             self.mongo.database(name).drop().await.unwrap();
             let text = format!("DROP SCHEMA IF EXISTS {name} CASCADE");
             sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut self.postgres).await.unwrap();
-            for label in ["Touched", "User", "Item", "Tenant"] {
+            for label in ["User", "Item", "Tenant"] {
                 let text = format!("MATCH (n:`{name}_{label}`) CALL {{ WITH n DETACH DELETE n }} IN TRANSACTIONS OF 1000 ROWS");
                 self.graph.run(neo4rs::query(&text)).await.unwrap();
             }

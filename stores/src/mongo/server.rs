@@ -2,7 +2,11 @@
 //!
 //! Making it does no I/O and never fails because a server is down: every call tries anew.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use futures_util::{Stream, StreamExt as _, future::BoxFuture};
 use mongodb::{
@@ -25,6 +29,9 @@ const SINGLE_LOOK_UPS: usize = 1_000;
 /// On FerretDB asking how many documents a collection has costs about as much as so many look-ups.
 const ASKED_FIRST: usize = 64;
 
+/// So long what was answered stands for the next question: it decides only which way is quicker.
+const COUNT_HOLDS: Duration = Duration::from_secs(1);
+
 /// Documents in one answer of a read, at most: few questions need a second call then.
 pub(crate) const BATCH: u32 = 4_096;
 
@@ -35,6 +42,8 @@ pub(crate) struct Mongo {
     store: &'static str,
     client: Arc<OnceCell<Client>>,
     ferret: Arc<OnceCell<bool>>,
+    /// How many documents collections had, and when.
+    counted: Arc<Mutex<HashMap<String, (Instant, usize)>>>,
     reads: SelectionCriteria,
     /// Whether somebody waits for each answer.
     requests: bool,
@@ -49,6 +58,7 @@ impl Mongo {
             store,
             client: Arc::default(),
             ferret: Arc::default(),
+            counted: Arc::default(),
             reads: super::ReadFrom::Primary.criteria(),
             requests: false,
         })
@@ -132,10 +142,20 @@ impl Mongo {
         if self.requests || keys < ASKED_FIRST || !self.one_by_one().await? {
             return Ok(false);
         }
+        Ok(self.about(collection).await? / documents < keys)
+    }
+
+    /// About how many documents a collection has, a moment ago at the latest.
+    async fn about(&self, collection: &str) -> StoreResult<usize> {
+        let counted = || self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, there)) = counted().get(collection).filter(|(at, _)| at.elapsed() < COUNT_HOLDS) {
+            return Ok(*there);
+        }
         let database = self.database().await?;
         let stats = self.call(database.run_command(doc! { "collStats": collection })).await?;
         let there = usize::try_from(super::bulk::whole(&stats, "count")).unwrap_or(usize::MAX);
-        Ok(there / documents < keys)
+        counted().insert(collection.to_owned(), (Instant::now(), there));
+        Ok(there)
     }
 
     /// Whether asking for so many keys one by one would cost more than reading everything once.

@@ -32,16 +32,15 @@ pub(super) struct Cypher {
 /// What every write begins with.
 const LOCK: &str = "MERGE (t:{T} {name: $tenant}) SET t.locked = true WITH t ";
 
-/// What every change of edges ends with: one mark for all items that it touched. Needs `t`, `items` (ids) and `more` (how
-/// many edges came or went).
+/// What every change of edges ends with: one mark on all items that it touched. Needs `t`, `items` and `more` (how many edges came
+/// or went).
 const TOUCH: &str = "SET t.mark = coalesce(t.mark, 0) + 1, t.edges = coalesce(t.edges, 0) + more WITH t.mark AS mark, items \
-     UNWIND items AS id MERGE (x:{X} {key: $prefix + id}) SET x.tenant = $tenant, x.id = id, x.mark = mark \
-     RETURN count(x) AS touched";
+     UNWIND items AS i SET i.touched = mark RETURN count(i) AS touched";
 
 impl Cypher {
     pub(super) fn new(config: &Neo4jConfig) -> Self {
         let p = &config.prefix;
-        let labels = [("{U}", "User"), ("{I}", "Item"), ("{T}", "Tenant"), ("{X}", "Touched")];
+        let labels = [("{U}", "User"), ("{I}", "Item"), ("{T}", "Tenant")];
         let named = |text: &str| {
             let text = text.replace("{TOUCH}", TOUCH).replace("{LOCK}", LOCK).replace("{FAR}", &FAR.to_string());
             labels.iter().fold(text, |text, (mark, label)| text.replace(mark, &format!("`{p}{label}`")))
@@ -54,15 +53,14 @@ impl Cypher {
             let text = format!("CREATE CONSTRAINT `{name}` IF NOT EXISTS FOR (n:`{p}{label}`) REQUIRE n.{property} IS UNIQUE");
             (format!("constraint {name}"), text)
         };
-        let marks = name("touched_mark");
+        let marks = name("item_touched");
         let schema = vec![
             constraint("User", "key"),
             constraint("Item", "key"),
-            constraint("Touched", "key"),
             constraint("Tenant", "name"),
             (
                 format!("index {marks}"),
-                format!("CREATE INDEX `{marks}` IF NOT EXISTS FOR (n:`{p}Touched`) ON (n.tenant, n.mark)"),
+                format!("CREATE INDEX `{marks}` IF NOT EXISTS FOR (n:`{p}Item`) ON (n.tenant, n.touched)"),
             ),
         ];
         Self {
@@ -72,14 +70,14 @@ impl Cypher {
                 "{LOCK} UNWIND $rows AS w \
                  MERGE (u:{U} {key: $prefix + w[0]}) ON CREATE SET u.tenant = $tenant, u.id = w[0] WITH t, u, w UNWIND w[1] AS r \
                  MERGE (i:{I} {key: $prefix + r[0]}) ON CREATE SET i.tenant = $tenant, i.id = r[0] \
-                 MERGE (u)-[e:ENGAGED]->(i) WITH t, e, r, e.weight IS NULL AS new WHERE new OR e.weight <> r[1] \
+                 MERGE (u)-[e:ENGAGED]->(i) WITH t, i, e, r, e.weight IS NULL AS new WHERE new OR e.weight <> r[1] \
                  OR e.positive <> r[2] OR e.first <> r[3] OR e.last <> r[4] \
                  SET e.weight = r[1], e.positive = r[2], e.first = r[3], e.last = r[4] \
-                 WITH t, collect(DISTINCT r[0]) AS items, sum(CASE WHEN new THEN 1 ELSE 0 END) AS more WHERE size(items) > 0 {TOUCH}",
+                 WITH t, collect(DISTINCT i) AS items, sum(CASE WHEN new THEN 1 ELSE 0 END) AS more WHERE size(items) > 0 {TOUCH}",
             ),
             erase: named(
-                "{LOCK} MATCH (u:{U} {key: $prefix + $user})-[e:ENGAGED]->(i:{I}) WITH t, e, i.id AS id LIMIT $rows DELETE e \
-                 WITH t, collect(id) AS items WHERE size(items) > 0 WITH t, items, -size(items) AS more {TOUCH}",
+                "{LOCK} MATCH (u:{U} {key: $prefix + $user})-[e:ENGAGED]->(i:{I}) WITH t, e, i LIMIT $rows DELETE e \
+                 WITH t, collect(i) AS items WHERE size(items) > 0 WITH t, items, -size(items) AS more {TOUCH}",
             ),
             erase_user: named("MATCH (u:{U} {key: $prefix + $user}) WHERE NOT (u)--() DELETE u"),
             of_users: bounded(
@@ -116,10 +114,11 @@ impl Cypher {
             ),
             tenant: named("MATCH (t:{T} {name: $tenant}) RETURN coalesce(t.edges, 0) AS edges, coalesce(t.mark, 0) AS mark"),
             touched: bounded(
-                "MATCH (x:{X}) WHERE x.tenant = $tenant WITH x ORDER BY x.mark, x.id {LIMIT} RETURN collect(x.id) AS items",
+                "MATCH (i:{I}) WHERE i.tenant = $tenant AND i.touched > 0 WITH i ORDER BY i.touched, i.id {LIMIT} \
+                 RETURN collect(i.id) AS items",
             ),
             touched_tenants: named(
-                "MATCH (t:{T}) WHERE EXISTS { MATCH (x:{X}) WHERE x.tenant = t.name } RETURN t.name AS name",
+                "MATCH (t:{T}) WHERE EXISTS { MATCH (i:{I}) WHERE i.tenant = t.name AND i.touched > 0 } RETURN t.name AS name",
             ),
             lists: named(
                 "MATCH (i:{I}) WHERE i.key STARTS WITH $prefix AND i.near IS NOT NULL RETURN i.id AS id, i.near AS near",
@@ -133,10 +132,12 @@ impl Cypher {
                  MERGE (b:{I} {key: $prefix + x[0]}) ON CREATE SET b.tenant = $tenant, b.id = x[0] \
                  CREATE (i)-[:NEAR {list: l[2], weight: x[1]}]->(b)",
             ),
-            settle_lists: named("UNWIND $ids AS id MATCH (x:{X} {key: $prefix + id}) WHERE x.mark <= $upto DELETE x"),
+            settle_lists: named(
+                "UNWIND $ids AS id MATCH (i:{I} {key: $prefix + id}) WHERE i.touched <= $upto REMOVE i.touched",
+            ),
             settle_all: named(
-                "{LOCK} MATCH (x:{X}) WHERE x.tenant = $tenant \
-                 AND x.mark <= $upto WITH x LIMIT $rows DELETE x RETURN count(*) AS gone",
+                "{LOCK} MATCH (i:{I}) WHERE i.tenant = $tenant AND i.touched > 0 \
+                 AND i.touched <= $upto WITH i LIMIT $rows REMOVE i.touched RETURN count(*) AS gone",
             ),
         }
     }

@@ -31,6 +31,11 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// How often it is looked at whether they have come.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Below so many bytes there is room for more again.
+fn roomy_below(limit: usize) -> usize {
+    limit / 4 * 3
+}
+
 /// What there is for the worker.
 pub(super) enum Taken {
     /// A batch.
@@ -104,7 +109,7 @@ struct State {
 
 impl State {
     fn count(&mut self) {
-        self.usage.peak_bytes = self.usage.peak_bytes.max(self.usage.waiting_bytes + self.usage.under_way_bytes);
+        self.usage.peak_bytes = self.usage.peak_bytes.max(self.held());
     }
 
     /// Until when the rest of a burst is still to be waited for, if at all.
@@ -113,11 +118,16 @@ impl State {
             self.held_back = None;
             return None;
         }
-        if self.usage.waiting_bytes + self.usage.under_way_bytes >= limit / 4 * 3 {
+        if self.held() >= roomy_below(limit) {
             return None;
         }
         let until = (self.last_came? + LULL).min(*self.held_back.get_or_insert(now) + MOMENT);
         (now < until).then_some(until)
+    }
+
+    /// Bytes of all records.
+    fn held(&self) -> usize {
+        self.usage.waiting_bytes + self.usage.under_way_bytes
     }
 
     fn recount(&mut self) {
@@ -204,11 +214,10 @@ impl Shared {
 
     /// Whether nothing more is to be read for now; `None`: go on as before.
     pub fn full(&self) -> Option<bool> {
-        let state = self.lock();
-        let held = state.usage.waiting_bytes + state.usage.under_way_bytes;
+        let held = self.lock().held();
         if held >= self.limit {
             Some(true)
-        } else if held < self.limit / 4 * 3 {
+        } else if held < roomy_below(self.limit) {
             Some(false)
         } else {
             None
