@@ -115,6 +115,7 @@ kafka_finish() {
 }
 
 kafka_command() {
+  # A collector without threads of its own, and nothing compiled twice: six servers share the cores.
   COMMAND=(java -Xms256m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError -cp "$STACK/software/kafka-$KAFKA_VERSION/lib/*"
     "-Dlog4j2.configurationFile=$STACK/conf/kafka/log4j2.properties" kafka.Kafka "$STACK/conf/kafka/server.properties")
 }

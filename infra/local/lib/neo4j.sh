@@ -42,6 +42,7 @@ neo4j_command() {
   for package in java.nio java.io sun.nio.ch java.util.concurrent; do
     opens+=("--add-opens=java.base/$package=ALL-UNNAMED")
   done
+  # A small heap on cores that six servers share: a collector without threads of its own costs less.
   COMMAND=(java -Xms256m -Xmx512m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError "${opens[@]}" -cp "$STACK/software/neo4j-$NEO4J_VERSION/lib/*"
     org.neo4j.server.CommunityEntryPoint "--home-dir=$STACK/data/neo4j" "--config-dir=$STACK/conf/neo4j")
 }
